@@ -1,0 +1,39 @@
+# Every target runs on a fresh machine and sets up what it needs. `make` alone lists them.
+SUITE  ?= quick
+ROOT   ?= runs
+DATA   ?= data
+PYTHON ?= python3
+BENCH   = .venv/bin/python -m bench
+
+.PHONY: help setup reproduce smoke test calibrate sweep ui tables perf lock
+
+help:       ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+setup: .venv/ready  ## create .venv from the hashed lock file
+
+# The file `ready` is written last: an interrupted installation is done again.
+.venv/ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skipbench needs Python 3.11 or later; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+reproduce: setup  ## train SUITE (quick) and write its report; the same command resumes
+	$(BENCH) run $(SUITE) --root $(ROOT) --data $(DATA)
+	$(BENCH) report $(SUITE) --root $(ROOT)
+
+smoke:      ## the same for the suite smoke, in two minutes
+	@$(MAKE) --no-print-directory reproduce SUITE=smoke
+
+test: setup  ## run the tests
+	.venv/bin/python -m pytest
+
+ui: setup   ## open MLflow on what is synced, on this machine only
+	$(BENCH) ui --root $(ROOT)
+
+perf: setup  ## training throughput and overhead, as ratios in one process
+	$(BENCH) perf --data $(DATA)
+
+lock:       ## renew requirements.lock (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.lock

@@ -1,0 +1,123 @@
+"""The Frechet distance between samples and a dataset, on the features of an extractor.
+
+    d^2 = |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
+
+Heusel et al. 2017, arXiv 1706.08500, eq. 6. Features come through torch-fidelity's extractors; mean and covariance are
+accumulated in float64, where torch-fidelity's mean is float32, and reference statistics are keyed by digests, where its
+cache is keyed by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BadInput
+from bench.features import Extractor
+from datasets import Store
+
+BATCH = 1024  # reference images read at a time
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (dim,) and covariance (dim, dim) of features, float64, and how many samples they are of."""
+
+    mu: np.ndarray
+    sigma: np.ndarray
+    size: int
+
+    @property
+    def digest(self) -> str:
+        """sha256 of their bytes."""
+        return hashlib.sha256(self.mu.tobytes() + self.sigma.tobytes() + str(self.size).encode()).hexdigest()
+
+
+class Accumulator:
+    """Sums of features and of their products, float64, batch by batch around the first batch's mean."""
+
+    def __init__(self) -> None:
+        self.size, self.shift = 0, np.zeros(0)
+
+    def add(self, features: Tensor) -> None:
+        """Count features (B, dim) in."""
+        x = features.double().numpy()
+        if not self.size:
+            self.shift, self.total, self.products = x.mean(0), np.zeros(x.shape[1]), np.zeros((x.shape[1],) * 2)
+        x = x - self.shift  # the variance of a small difference, not the difference of large squares
+        self.size, self.total, self.products = self.size + len(x), self.total + x.sum(0), self.products + x.T @ x
+
+    def statistics(self) -> Statistics:
+        """The mean and the unbiased covariance; BadInput if there are fewer samples than it takes."""
+        if self.size <= len(self.shift):
+            raise BadInput(f"samples: {self.size} given; more than the {len(self.shift)} feature dimensions are needed")
+        mean = self.total / self.size
+        sigma = (self.products - self.size * np.outer(mean, mean)) / (self.size - 1)
+        return Statistics(self.shift + mean, sigma, self.size)
+
+
+def statistics(images: Tensor, extractor: Extractor) -> Statistics:
+    """Of uint8 images (N, C, H, W)."""
+    total = Accumulator()
+    total.add(extractor(images))
+    return total.statistics()
+
+
+def distance(images: Tensor, reference: Statistics, extractor: Extractor) -> float:
+    """The Frechet distance of uint8 images (N, C, H, W) to the reference; BadInput for N <= dim."""
+    return frechet(statistics(images, extractor), reference)
+
+
+def frechet(a: Statistics, b: Statistics) -> float:
+    """The squared Frechet distance of two Gaussians.
+
+    tr (S1 S2)^(1/2) is the sum of the square roots of the eigenvalues of S1^(1/2) S2 S1^(1/2), which is symmetric: two
+    symmetric eigen-decompositions, faster and steadier than a general matrix square root.
+    """
+    values, vectors = np.linalg.eigh(a.sigma)
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    cross = np.linalg.eigvalsh(root @ b.sigma @ root)
+    difference = a.mu - b.mu
+    return float(difference @ difference + np.trace(a.sigma) + np.trace(b.sigma) - 2 * np.sqrt(cross.clip(0)).sum())
+
+
+def reference(store: Store, extractor: Extractor, data: Path) -> Statistics:
+    """Statistics of a whole dataset, kept under DATA/.reference by the digests of the data and of the extractor's weights."""
+    path = Path(data) / ".reference" / f"{store.digest[:32]}-{extractor.name}-{extractor.digest[:32]}.npz"
+    if found := _read(path):
+        return found
+    total = Accumulator()
+    for start in range(0, store.count, BATCH):
+        total.add(extractor(torch.from_numpy(np.array(store.images[start:start + BATCH]))))
+    made = total.statistics()
+    _write(path, made)
+    return made
+
+
+def _read(path: Path) -> Statistics | None:
+    """Kept statistics, None if there are none or their own digest does not fit (then they are made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            found = Statistics(kept["mu"], kept["sigma"], int(kept["size"]))
+            return found if str(kept["digest"]) == found.digest else None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def _write(path: Path, made: Statistics) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    np.savez(partial, mu=made.mu, sigma=made.sigma, size=made.size, digest=made.digest)
+    partial.replace(path)
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Images in [-1, 1] to uint8: clamped, (x + 1) * 127.5, rounded half to even. The inverse of the training's scaling."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

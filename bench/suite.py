@@ -1,0 +1,304 @@
+"""A suite: which cells, arms and seeds, and every number a run depends on. Read from YAML, validated field by field.
+
+A suite is data. Keys under a cell override the suite's for that cell. Nothing here is taken from the machine:
+threads, device type and precision are keys, so that the identity of a run never depends on who plans it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bench.errors import BadInput
+
+SUITES = Path(__file__).parent / "suites"
+NULL_SEED = 10_000  # the null run paired with baseline k has seed 10000 + k
+BASELINE = "none"
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=NULL_SEED)]
+
+
+class Strict(BaseModel):
+    """No unknown key, no silent conversion, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Optimizer(Strict):
+    """AdamW in one parameter group; linear warm-up over a fraction of the budget, then constant."""
+
+    lr: float = Field(gt=0)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(min_length=2, max_length=2)
+    weight_decay: float = Field(ge=0)
+    warmup: float = Field(ge=0, lt=1)
+
+
+class Ema(Strict):
+    """One exponential moving average from step 0; its half-life is a fraction of the budget."""
+
+    half_life: Fraction
+
+
+class Diffusion(Strict):
+    """The linear-beta VP-SDE, noise prediction, plain MSE."""
+
+    beta_min: float = Field(default=0.1, gt=0)
+    beta_max: float = Field(default=20.0, gt=0)
+
+
+class Evaluation(Strict):
+    """How images are drawn and measured; the same for the whole cell.
+
+    count: evaluations, log-spaced from `first` of the budget to all of it. repeats: sampling seeds with which each
+    pilot's last weights are measured, for the noise of an evaluation.
+    """
+
+    count: int = Field(ge=2)
+    first: Fraction = 0.1
+    samples: int = Field(ge=64, multiple_of=64)
+    sampler: str
+    steps: Positive
+    extractor: str
+    repeats: int = Field(default=4, ge=0)
+
+
+class Training(Strict):
+    """Every key that a cell may override."""
+
+    budget: Positive
+    batch: Positive
+    optimizer: Optimizer
+    ema: Ema
+    flip: bool = False
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    diffusion: Diffusion = Diffusion()
+    evaluation: Evaluation
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: Positive = 1
+    checkpoints: Positive = 20  # per run, evenly spaced; no part of a run's identity
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Training:
+        if self.budget % self.batch:
+            raise ValueError(f"budget: {self.budget} is not a multiple of batch {self.batch}")
+        if self.device == "cpu" and self.precision != "fp32":
+            raise ValueError(f"precision: '{self.precision}' is not for device 'cpu'; choose from fp32")
+        images = evaluation_images(self)
+        if len(images) < self.evaluation.count:
+            raise ValueError(f"evaluation.count: {self.evaluation.count} evaluations do not fit into "
+                             f"{self.budget // self.batch} steps; choose at most {len(images)}")
+        return self
+
+
+class Cell(Strict):
+    """One dataset and one backbone, with overrides of the suite's training keys."""
+
+    dataset: str
+    backbone: str
+    overrides: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        own = {key: raw[key] for key in ("dataset", "backbone") if key in raw}
+        return own | {"overrides": {key: value for key, value in raw.items() if key not in ("dataset", "backbone")}}
+
+    @field_validator("overrides")
+    @classmethod
+    def _known(cls, overrides: dict[str, Any]) -> dict[str, Any]:
+        for key in overrides:
+            if key not in Training.model_fields:
+                raise ValueError(f"{key} is unknown; choose from {', '.join(Training.model_fields)}")
+        return overrides
+
+    @property
+    def name(self) -> str:
+        """dataset/backbone."""
+        return f"{self.dataset}/{self.backbone}"
+
+
+class Seeds(Strict):
+    """Paired seeds, one per pair, and the seeds of the pilots, which are in no pair."""
+
+    paired: list[Seed] = Field(min_length=1)
+    pilots: list[Seed] = Field(min_length=3)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Seeds:
+        seen: set[int] = set()
+        for name in ("paired", "pilots"):
+            for seed in getattr(self, name):
+                if seed in seen:
+                    raise ValueError(f"{name}: seed {seed} is used twice; every seed of paired and pilots must differ")
+                seen.add(seed)
+        return self
+
+    @property
+    def null(self) -> list[int]:
+        """Seeds of the null arm, in the order of the paired seeds they belong to."""
+        return [NULL_SEED + seed for seed in self.paired]
+
+
+class Suite(Strict):
+    """A whole suite, validated. `training` holds the suite's keys, `cells` what differs."""
+
+    name: str
+    path: str
+    title: str
+    scale: Literal["mini", "full"]
+    cells: list[Cell] = Field(min_length=1)
+    arms: list[str] = Field(min_length=1)
+    seeds: Seeds
+    training: Training
+
+    def of(self, cell: Cell) -> Training:
+        """The training keys of one cell, its overrides applied (nested keys one by one)."""
+        return _validate(Training, _merge(self.training.model_dump(), cell.overrides), f"{self.path}: cells[{cell.name}]")
+
+
+def evaluation_images(training: Training) -> list[int]:
+    """Images at which a run is evaluated: log-spaced from `first` of the budget to all of it, whole steps, distinct."""
+    import numpy as np
+
+    points = np.geomspace(training.evaluation.first * training.budget, training.budget, training.evaluation.count)
+    steps = np.clip(np.rint(points / training.batch).astype(int), 1, training.budget // training.batch)
+    return [int(step) * training.batch for step in sorted(set(steps.tolist()))]
+
+
+def names() -> list[str]:
+    """The suites that ship with the project."""
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of a suite, given its name in bench/suites or a path."""
+    path = SUITES / f"{name}.yaml" if name in names() else Path(name)
+    if not path.is_file():
+        raise BadInput(f"suite: {name!r} is neither a file nor a suite; choose from {', '.join(names())}")
+    return path
+
+
+def load(name: str) -> Suite:
+    """Read and validate a suite; BadInput, one line, names the file, the field, the value and the valid choices."""
+    path = find(name)
+    raw = _read(path)
+    keys = [key for key in Suite.model_fields if key not in ("name", "path", "training")] + list(Training.model_fields)
+    for key in raw:
+        if key not in keys:
+            raise BadInput(f"{path}: {key}: unknown key; choose from {', '.join(keys)}")
+    own = {key: value for key, value in raw.items() if key in Suite.model_fields}
+    training = {key: value for key, value in raw.items() if key in Training.model_fields}
+    suite = _validate(Suite, own | {"name": path.stem, "path": str(path), "training": training}, str(path))
+    _check_names(suite)
+    return suite
+
+
+def _read(path: Path) -> dict:
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise BadInput(f"{path}: a suite is a mapping of keys, this is a {type(raw).__name__}")
+    return raw
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and reads 2e-4 as a number (YAML 1.1 takes it for a word)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", __import__("re").compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+                              list("-+0123456789"))
+
+
+def _check_names(suite: Suite) -> None:
+    """Everything that names something elsewhere: datasets, presets, methods, samplers, extractors."""
+    import datasets
+    import models
+    from bench import features
+    from bench.samplers import SAMPLERS
+
+    def check(field: str, value: str, choices: Any) -> None:
+        if value not in choices:
+            raise BadInput(f"{suite.path}: {field}: {value!r} is unknown; choose from {', '.join(choices)}")
+
+    for i, cell in enumerate(suite.cells):
+        check(f"cells[{i}].dataset", cell.dataset, datasets.DATASETS)
+        check(f"cells[{i}].backbone", cell.backbone, models.presets())
+        training = suite.of(cell)
+        check("evaluation.sampler", training.evaluation.sampler, SAMPLERS)
+        check("evaluation.extractor", training.evaluation.extractor, features.names())
+        if training.evaluation.samples <= (dim := features.DIMS[training.evaluation.extractor]):
+            raise BadInput(f"{suite.path}: evaluation.samples: {training.evaluation.samples} are not more than the {dim} dimensions "
+                           f"of {training.evaluation.extractor}")
+    cells = [cell.name for cell in suite.cells]
+    for name in cells:
+        if cells.count(name) > 1:
+            raise BadInput(f"{suite.path}: cells: {name} is given twice")
+    labels = [_label(suite, i, text) for i, text in enumerate(suite.arms)]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise BadInput(f"{suite.path}: arms: {label} is given twice")
+    if BASELINE not in labels:
+        raise BadInput(f"{suite.path}: arms: the baseline {BASELINE!r} is missing from {', '.join(labels)}")
+
+
+def _label(suite: Suite, i: int, text: str) -> str:
+    import models
+
+    try:
+        return models.parse_method(text).label
+    except ValueError as error:
+        raise BadInput(f"{suite.path}: arms[{i}]: {error}") from None
+
+
+def _merge(base: dict, changes: dict) -> dict:
+    return base | {key: _merge(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+                   for key, value in changes.items()}
+
+
+def _validate(model: type[BaseModel], raw: dict, where: str) -> Any:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise BadInput(f"{where}: {_one_line(model, error)}") from None
+
+
+def _one_line(model: type[BaseModel], error: ValidationError) -> str:
+    """The first complaint, as `field: value: reason`."""
+    first = error.errors(include_url=False)[0]
+    path = [part for part in first["loc"] if part != "training"]
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    if first["type"] == "missing":
+        return f"{field}: missing"
+    if first["type"] == "extra_forbidden":
+        return f"{field}: unknown key; choose from {', '.join(_siblings(model, first['loc']))}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{field}: {reason}" if first["type"] == "value_error" and field else \
+        reason if not field else f"{field}: {first['input']!r}: {reason[0].lower()}{reason[1:]}"
+
+
+def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys beside an unknown one."""
+    for part in location[:-1]:
+        if isinstance(part, str):
+            kind = model.model_fields[part].annotation
+            kinds = [k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, BaseModel)]
+            model = kinds[0] if kinds else model
+    return list(model.model_fields)

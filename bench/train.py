@@ -1,0 +1,211 @@
+"""The training story of one run: start or resume, train, evaluate, record, end. Images are the unit, never steps.
+
+Everything drawn is keyed by its position (see `streams`), so a run that is killed and resumed ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+import models
+from bench import checkpoint, diffusion, environment
+from bench.evaluate import Evaluator, Measured, save_grid
+from bench.eventlog import EventLog
+from bench.lock import FolderLock
+from bench.plan import Run, claim, method_text, write_json
+from bench.streams import Order, Streams
+from datasets import Store
+from reports import reading
+
+LOG_POINTS = 64  # train events per run; another number gives the same weights
+
+
+def execute(run: Run, root: Path, data: Path) -> str:
+    """Train one run, or go on with it, until its end; returns its status, complete or diverged. Locks its folder."""
+    folder = run.folder(root)
+    with FolderLock(folder) as lock:
+        claim(folder, run)
+        result = folder / "result.json"
+        if result.is_file():
+            return reading.read_json(result)["status"]
+        trainer = Trainer(run, folder, data)
+        trainer.start(note=lock.note)
+        return trainer.finish(trainer.fit())
+
+
+class Trainer:
+    """The state of one run while it is trained."""
+
+    def __init__(self, run: Run, folder: Path, data: Path) -> None:
+        self.run, self.folder, self.spec = run, folder, run.spec
+        spec = run.spec
+        torch.set_num_threads(spec["threads"])
+        threadpool_limits(spec["threads"])  # numpy's BLAS too: another number of threads gives other bits
+        torch.use_deterministic_algorithms(spec["device"] == "cpu")
+        self.device = torch.device(spec["device"])
+        self.store = Store.open(data, spec["dataset"])
+        self.streams = Streams(spec["dataset"], spec["backbone"], spec["seed"])
+        self.order = Order(self.streams, self.store.count)
+        self.sde = diffusion.VPSDE(**spec["diffusion"])
+        self.evaluator = Evaluator(spec, self.store, data)
+        self.model = build(spec, self.store, self.streams).to(self.device)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        # 2^(-batch / half-life): after `half_life` of the budget an old weight counts half.
+        self.decay = 0.5 ** (spec["batch"] / (spec["ema"]["half_life"] * spec["budget"]))
+        optimizer = spec["optimizer"]
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=optimizer["lr"], betas=tuple(optimizer["betas"]),
+                                           weight_decay=optimizer["weight_decay"], fused=True)
+        self.log = EventLog(folder / "events.jsonl")
+        self.images, self.seconds, self.draws = 0, 0.0, ""
+        self.losses: list[float] = []  # since the last train event
+
+    # Start and resume -------------------------------------------------------------------------------------------------
+
+    def start(self, note: str | None = None) -> None:
+        """Begin the log, or restore the newest whole checkpoint and cut off what the log holds beyond it."""
+        begun, torn = self.log.path.stat().st_size > 0, self.log.torn()
+        state, notes = checkpoint.load(self.folder / "checkpoints", self.run.hash)
+        self.log.cut(state["log_bytes"] if state else 0)
+        reading.read_events(self.folder)  # a log that is broken further up is bad input now, not after the training
+        if state:
+            self._restore(state)
+        else:
+            self._event("start", **environment.describe(self.spec, self.run, self.model, self.store, self.evaluator))
+        if begun:
+            self._event("resume", note="; ".join([f"from {self.images} images", *([note] if note else []),
+                                                   *(["cut a torn last line"] if torn else []), *notes]))
+
+    def _restore(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.images, self.seconds, self.draws, self.losses = (state[k] for k in ("images", "seconds", "draws", "losses"))
+
+    def save(self) -> None:
+        """Write a checkpoint. Its event goes first, so that the log up to `log_bytes` is the log of these weights."""
+        self._event("checkpoint", flush=True, seconds=self.seconds, file=checkpoint.name(self.images))
+        checkpoint.save(self.folder / "checkpoints", self.images, {
+            "hash": self.run.hash, "images": self.images, "seconds": self.seconds, "draws": self.draws,
+            "losses": self.losses, "log_bytes": self.log.size, "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict()})
+
+    # Train ------------------------------------------------------------------------------------------------------------
+
+    def fit(self) -> str:
+        """Train to the budget; returns complete, or diverged at the first loss that is not finite."""
+        spec, batch = self.spec, self.spec["batch"]
+        steps = spec["budget"] // batch
+        every = max(1, steps // LOG_POINTS)
+        evaluations = set(spec["evaluation"]["images"])
+        saves = {steps * k // self.run.checkpoints * batch for k in range(1, self.run.checkpoints + 1)}
+        while self.images < spec["budget"]:
+            logged = (self.images // batch + 1) % every == 0
+            began = time.perf_counter()
+            loss = self.step()
+            norm = _gradient_norm(self.model) if logged else None
+            self.seconds += self._elapsed(began)
+            if not math.isfinite(loss):
+                return "diverged"
+            if logged:
+                self._log_training(norm)
+            if self.images in evaluations:
+                self.evaluate()
+            if self.images in saves:
+                self.save()
+        return "complete"
+
+    def step(self) -> float:
+        """One optimizer step on the next batch; returns its loss."""
+        x, t, noise = self.batch()
+        torch.manual_seed(self.streams.key("dropout", self.images))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec["precision"] == "bf16"):
+            loss = diffusion.loss(self.model, self.sde, x, t, noise)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - self.decay)
+        self.images += self.spec["batch"]
+        self.losses.append(loss.item())
+        return self.losses[-1]
+
+    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The next images (B, C, H, W) in [-1, 1], times (B,) and noise (B, C, H, W), all functions of `images` alone."""
+        size, position = self.spec["batch"], self.images
+        indices = self.order.batch(position, size)
+        pixels = torch.from_numpy(self.store.images[indices.numpy()])
+        if self.spec["flip"]:
+            chosen = torch.rand(size, generator=self.streams.generator("augment", position)) < 0.5
+            pixels = torch.where(chosen.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+        t = torch.rand(size, generator=self.streams.generator("time", position))
+        noise = torch.randn(pixels.shape, generator=self.streams.generator("noise", position))
+        drawn = bytes.fromhex(self.draws) + indices.numpy().tobytes() + t.numpy().tobytes()
+        self.draws = hashlib.blake2b(drawn, digest_size=16).hexdigest()
+        return (pixels.to(self.device) / 127.5 - 1).float(), t.to(self.device), noise.to(self.device)
+
+    def learning_rate(self) -> float:
+        """Linear warm-up over a fraction of the budget, then constant."""
+        optimizer, batch = self.spec["optimizer"], self.spec["batch"]
+        warmup = optimizer["warmup"] * self.spec["budget"]
+        return optimizer["lr"] * min(1.0, (self.images + batch) / max(warmup, batch))
+
+    def _log_training(self, norm: float | None) -> None:
+        self._event("train", seconds=self.seconds, loss=sum(self.losses) / len(self.losses),
+                    lr=self.optimizer.param_groups[0]["lr"], grad_norm=norm)
+        self.losses = []
+
+    def _elapsed(self, began: float) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    # Evaluate and end -------------------------------------------------------------------------------------------------
+
+    def evaluate(self) -> None:
+        """Measure the EMA and record it; the training clock stands still."""
+        began = time.perf_counter()
+        measured = self._measure()
+        save_grid(self.folder / "samples" / f"{self.images:012d}.png", measured.grid)
+        self._event("eval", flush=True, seconds=self.seconds, fid=measured.fid, eval_seconds=time.perf_counter() - began,
+                    nfe=measured.nfe, samples=self.spec["evaluation"]["samples"], draws=self.draws)
+
+    def _measure(self, repeat: int = 0) -> Measured:
+        return self.evaluator(self.ema, repeat)
+
+    def finish(self, status: str) -> str:
+        """Write the last events and result.json; pilots also measure the noise of an evaluation, at the end of the budget."""
+        if status == "complete" and self.run.role == "pilot" and self.spec["evaluation"]["repeats"]:
+            distances = [self._measure(repeat).fid for repeat in range(1, self.spec["evaluation"]["repeats"] + 1)]
+            self._event("probe", probe="evaluation_noise", fids=distances)
+        reason = {"reason": f"loss is {self.losses[-1]} at {self.images} images"} if status == "diverged" else {}
+        self._event("end", flush=True, seconds=self.seconds, status=status, **reason)
+        self.log.close()
+        write_json(self.folder / "result.json", reading.summarize(self.run.config, reading.read_events(self.folder)))
+        return status
+
+    def _event(self, kind: str, flush: bool = False, **fields: object) -> None:
+        self.log.append({"event": kind, "images": self.images, "time": time.time(), **fields}, flush=flush)
+
+
+def build(spec: dict, store: Store, streams: Streams) -> nn.Module:
+    """The network of a run: backbone weights from the stream `init`, the method's from `gate`, which the method never shifts."""
+    channels, size = store.shape[0], store.shape[1]
+    overrides = {"in_channels": channels, "out_channels": channels, "image_size": size}
+    if spec["dropout"] is not None:
+        overrides["dropout"] = spec["dropout"]
+    return models.build(spec["backbone"], method_text(spec), seeds=(streams.key("init"), streams.key("gate")), **overrides)
+
+
+def _gradient_norm(model: nn.Module) -> float:
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return float(nn.utils.get_total_norm(gradients))

@@ -1,0 +1,153 @@
+"""What each verb of the command line does. Nothing heavy is imported before it is needed: report, check, status and
+sync start without torch."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from pathlib import Path
+
+from bench.errors import BadInput
+
+
+def plan(o: argparse.Namespace) -> int:
+    """Print the matrix."""
+    from bench import costs, suite as suites
+    from bench.plan import plan as plan_runs, select
+
+    suite = suites.load(o.suite)
+    costs.show(suite, select(plan_runs(suite), o.only), o.root)
+    return 0
+
+
+def run(o: argparse.Namespace) -> int:
+    """Train what is missing."""
+    from bench import runner, suite as suites, worker
+    from bench.plan import plan as plan_runs, select
+
+    suite = suites.load(o.suite)
+    if o.dry_run:
+        everything = plan_runs(suite)
+        for run in worker.needed(everything, select(everything, o.only)):
+            print(f"{worker.state(run.folder(o.root)):6}  {run.id}")
+        return 0
+    return runner.run(suite, o.root, o.data, o.only, o.workers, o.sync_every or None)
+
+
+def submit(o: argparse.Namespace) -> int:
+    """Start jobs that train what is missing."""
+    from bench import launch, suite as suites
+
+    return launch.submit(suites.load(o.suite), o)
+
+
+def cancel(o: argparse.Namespace) -> int:
+    """End the jobs of a suite."""
+    from bench import launch
+
+    return launch.cancel(_name(o), o.root, o.dry_run)
+
+
+def status(o: argparse.Namespace) -> int:
+    """Print the table of runs."""
+    from bench import status as table
+
+    table.show(o.root, _name(o))
+    return 0
+
+
+def sync(o: argparse.Namespace) -> int:
+    """Project into MLflow once, or until told to stop: SIGTERM asks for one more pass."""
+    from bench import projection
+
+    name = _name(o)
+    if o.dry_run:
+        print(f"would project {o.root / name} into {o.tracking or projection.default_uri(o.root)}")
+        return 0
+    stop: list[int] = []
+    if o.watch is not None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda got, _: stop.append(got))
+    while True:
+        last = bool(stop) or o.watch is None
+        summary = projection.sync(o.root, name, o.tracking)
+        if not o.quiet:
+            print(summary, flush=True)
+        if last:
+            return 0
+        until = time.monotonic() + o.watch
+        while time.monotonic() < until and not stop:
+            time.sleep(0.1)
+
+
+def report(o: argparse.Namespace) -> int:
+    """Write the report."""
+    import reports
+
+    name = _name(o)
+    out = o.out or o.root / name / "report"
+    if o.dry_run:
+        print(f"would write {out / 'index.html'}")
+        return 0
+    print(f"report: {reports.write(o.root, name, out)}")
+    return 0
+
+
+def check(o: argparse.Namespace) -> int:
+    """Print every failed gate."""
+    import reports
+
+    folder = Path(o.suite)
+    if (folder / "config.json").is_file():  # one run
+        root, name, only = folder.resolve().parent.parent, folder.resolve().parent.name, folder.resolve().name
+    else:
+        root, name, only = o.root, _name(o), None
+    failures = [str(failure) for failure in reports.check(root, name)]
+    failures = [failure for failure in failures if only is None or only in failure]
+    print(*failures, f"{len(failures)} gates failed" if failures else "all gates passed", sep="\n")
+    return int(bool(failures))
+
+
+def data(o: argparse.Namespace) -> int:
+    """List, prepare or verify datasets."""
+    from bench import data as stores
+
+    if o.action == "prepare" and o.name is None:
+        raise BadInput("data prepare: the name of a dataset is missing; see: python -m bench data list")
+    return stores.act(o.action, o.name, o.data, o.source, o.dry_run)
+
+
+def perf(o: argparse.Namespace) -> int:
+    """Measure throughput."""
+    from bench import perf as measure
+
+    measure.show(o.preset, o.batch, o.steps, o.data)
+    return 0
+
+
+def import_weights(o: argparse.Namespace) -> int:
+    """Convert a published checkpoint."""
+    from models import weights
+
+    out = o.out or o.file.with_suffix(".safetensors")
+    if o.dry_run:
+        print(f"would read {o.file} as {o.preset} and write {out}")
+        return 0
+    print(weights.import_weights(o.file, o.preset, o.method, out))
+    return 0
+
+
+def ui(o: argparse.Namespace) -> int:
+    """Open MLflow on loopback."""
+    from bench import projection
+
+    return projection.ui(o.root, o.port, o.tracking)
+
+
+def _name(o: argparse.Namespace) -> str:
+    """The name under which a suite's runs lie: its own, or its file's. Does not read the suite file."""
+    name = Path(o.suite).stem if o.suite.endswith((".yaml", ".yml")) else Path(o.suite).name
+    if not (o.root / name / "suite.json").is_file():
+        raise BadInput(f"suite: {o.suite!r} has no runs in {o.root}; start it with: python -m bench run {o.suite}")
+    return name

@@ -1,0 +1,97 @@
+"""A worker: takes the runs of a suite that nobody has, one after the other, until none is left.
+
+Workers need no coordinator: a run belongs to whoever holds the lock of its folder, and what is done is what the folder
+says. The same loop serves the local runner and submitted jobs; any number of workers may come and go.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench import protocol, suite as suites
+from bench.errors import is_bad_input
+from bench.lock import Locked
+from bench.plan import Run, plan, select, write_json
+
+POLL = 0.5  # seconds between looks at runs that others hold
+
+
+def work(name: str, root: Path, data: Path, only: str | None = None, parent: int | None = None) -> int:
+    """Work on suite `name` until every selected run is done or failed; returns 1 if one failed, else 0.
+
+    parent: a process id; when it is no longer the parent, the worker leaves (its run resumes from the last checkpoint).
+    """
+    if parent is not None:
+        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    suite = suites.load(name)
+    everything = plan(suite)
+    wanted = needed(everything, select(everything, only))
+    while open_runs := [run for run in wanted if state(run.folder(root)) not in ("done", "failed")]:
+        if not any([_try(run, everything, root, data) for run in open_runs]):
+            if not _can_proceed(open_runs, everything, root):
+                break
+            time.sleep(POLL)
+    return int(any(state(run.folder(root)) != "done" for run in wanted))
+
+
+def needed(everything: list[Run], chosen: list[Run]) -> list[Run]:
+    """The chosen runs and, if one of them is no pilot, all pilots: they freeze the targets for the whole suite."""
+    if all(run.role == "pilot" for run in chosen):
+        return chosen
+    ids = {run.id for run in chosen}
+    return [run for run in everything if run.role == "pilot" or run.id in ids]
+
+
+def state(folder: Path) -> str:
+    """done (complete or diverged), failed (an error stopped it), begun, or absent."""
+    if (folder / "result.json").is_file():
+        return "done"
+    if (folder / "error.json").is_file():
+        return "failed"
+    return "begun" if (folder / "events.jsonl").is_file() else "absent"
+
+
+def forget_failures(runs: Iterable[Run], root: Path) -> None:
+    """Let failed runs be tried again."""
+    for run in runs:
+        (run.folder(root) / "error.json").unlink(missing_ok=True)
+
+
+def _try(run: Run, everything: list[Run], root: Path, data: Path) -> bool:
+    """Train the run if it may start and nobody has it; whether that was tried."""
+    from bench.train import execute
+
+    if state(run.folder(root)) in ("done", "failed"):
+        return False
+    if run.role != "pilot" and not protocol.frozen(everything, root):
+        return False
+    try:
+        execute(run, root, data)
+    except Locked:
+        return False
+    except Exception as error:  # recorded, told and counted; the suite goes on
+        if is_bad_input(error):
+            raise
+        write_json(run.folder(root) / "error.json", {"run": run.id, "error": f"{type(error).__name__}: {error}",
+                                                     "traceback": traceback.format_exc()})
+        print(f"{run.id}: failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    return True
+
+
+def _can_proceed(open_runs: list[Run], everything: list[Run], root: Path) -> bool:
+    """Whether waiting helps: not if all that is open waits for pilots of which one failed."""
+    pilots = [run for run in everything if run.role == "pilot"]
+    failed = any(state(run.folder(root)) == "failed" for run in pilots)
+    return not (failed and all(run.role != "pilot" for run in open_runs) and not protocol.frozen(everything, root))
+
+
+def _leave_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

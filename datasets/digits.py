@@ -1,0 +1,28 @@
+"""digits: the 1,797 real 8x8 grey images of handwritten digits that scikit-learn ships. Unconditional."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from datasets.store import Dataset, Writer
+
+
+def prepare(writer: Writer, source: Path | None = None) -> None:
+    """Write the images as uint8 (1797, 1, 8, 8): ink 0..16 becomes 0..255, rounded. Needs no source."""
+    from sklearn.datasets import load_digits  # here: opening a prepared store needs numpy only
+
+    if source is not None:
+        raise ValueError(f"--source: {source} is not used; digits comes with scikit-learn")
+    ink = load_digits().images
+    writer.write("images", np.rint(ink * (255 / 16)).astype(np.uint8)[:, None])
+
+
+DATASET = Dataset(
+    name="digits",
+    shape=(1, 8, 8),
+    about="scikit-learn's 1,797 handwritten digits, 8x8 grey",
+    recipe="ink 0..16 scaled to 0..255 and rounded; no flip, no crop",
+    prepare=prepare,
+)

@@ -1,0 +1,40 @@
+"""What both backbones use."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sinusoid(timesteps: Tensor, width: int, sine_first: bool = False, closed: bool = False) -> Tensor:
+    """Sinusoidal embedding, (B,) -> (B, width). Frequencies 10^(-4 k / half), or over half - 1 where `closed`.
+
+    arXiv 1706.03762, section 3.5; the order of the halves and the last frequency are what implementations differ in.
+    """
+    half = width // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / (half - closed)
+    angles = timesteps.float()[:, None] * torch.exp(-math.log(10_000) * exponents)[None]
+    parts = [angles.sin(), angles.cos()] if sine_first else [angles.cos(), angles.sin()]
+    return F.pad(torch.cat(parts, dim=-1), (0, width % 2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of queries (B, L, C) over keys and values (B, M, C), scaled by 1/sqrt(C / heads)."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def check_images(x: Tensor, channels: int, size: int) -> None:
+    """ValueError if x is not (B, channels, size, size)."""
+    if x.ndim != 4 or x.shape[1:] != (channels, size, size):
+        raise ValueError(f"x: shape {tuple(x.shape)} does not fit; the model takes (B, {channels}, {size}, {size})")
+
+
+def check_condition(condition: Tensor | None, kind: str) -> None:
+    """ValueError if the condition is not what the model takes: none, class or text."""
+    got = "none" if condition is None else "text" if condition.is_floating_point() else "class"
+    if got != kind:
+        raise ValueError(f"condition: {got} given; the model takes {kind}")

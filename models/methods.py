@@ -1,0 +1,97 @@
+"""Methods as text: `constant(kappa=0.7)` to a name, its parameters and a module; and the files users add."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models import contrib
+from models.scaling import REGISTRY, Scaling, Where, defaults
+
+
+@dataclass(frozen=True)
+class Method:
+    """A scaling method and every one of its parameters, defaults filled in."""
+
+    name: str
+    params: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """As a reader writes it, defaults left out: constant, constant(kappa=0.7)."""
+        usual = parameters(self.name)
+        changed = ", ".join(f"{key}={value!r}" for key, value in self.params.items() if value != usual[key])
+        return f"{self.name}({changed})" if changed else self.name
+
+    def build(self, wheres: Sequence[Where]) -> Scaling:
+        """The module for a backbone with these long skips."""
+        return REGISTRY[self.name](wheres, **self.params)
+
+
+def names() -> tuple[str, ...]:
+    """All registered methods, those of models/contrib included."""
+    return tuple(REGISTRY)
+
+
+def parameters(name: str) -> dict[str, Any]:
+    """Parameters of a method and their defaults."""
+    return defaults(REGISTRY[name])
+
+
+def parse_method(text: str) -> Method:
+    """Read `name` or `name(key=value, ...)`, values literals; ValueError, one line, names what is wrong and the choices."""
+    name, given = _parse(text)
+    if name not in REGISTRY:
+        raise ValueError(f"method {name!r} is unknown; choose from {', '.join(REGISTRY)}")
+    known = parameters(name)
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{name}: parameter {key!r} is unknown; choose from {', '.join(known) or 'none, it takes no parameter'}")
+    return Method(name, {key: _checked(name, key, given.get(key, default), default) for key, default in known.items()})
+
+
+def _parse(text: str) -> tuple[str, dict[str, Any]]:
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            pairs = [(keyword.arg, ast.literal_eval(keyword.value)) for keyword in node.keywords]
+            if all(key for key, _ in pairs) and len(dict(pairs)) == len(pairs):
+                return node.func.id, dict(pairs)
+    except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
+        pass
+    raise ValueError(f"method {text!r} is not of the form name or name(key=value, ...); choose from {', '.join(REGISTRY)}")
+
+
+# What a parameter may be, by the type of its default, and how an error says it.
+KINDS: dict[type, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: type(value) is bool, "True or False"),
+    int: (lambda value: type(value) is int, "a whole number"),
+    float: (lambda value: type(value) in (int, float) and math.isfinite(value), "a finite number"),
+    str: (lambda value: type(value) is str, "a text in quotes"),
+}
+
+
+def _checked(name: str, key: str, value: Any, default: Any) -> Any:
+    """The value, an int where a float is meant made one: kappa=1 and kappa=1.0 are the same configuration."""
+    kind, says = KINDS.get(type(default), (lambda _: True, ""))
+    test, says = REGISTRY[name].valid.get(key, (lambda _: True, says))
+    if not (kind(value) and test(value)):
+        raise ValueError(f"{name}: {key}={value!r} is out of range; {says}")
+    return float(value) if type(default) is float else value
+
+
+def load_contrib() -> None:
+    """Import every file in models/contrib; ValueError, one line, names a file that does not import."""
+    for module in sorted(pkgutil.iter_modules(contrib.__path__), key=lambda module: module.name):
+        try:
+            importlib.import_module(f"{contrib.__name__}.{module.name}")
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"models/contrib/{module.name}.py: {type(error).__name__}: {reason}") from error

@@ -1,0 +1,63 @@
+"""The prepared store: whole or not there, and every damage is found."""
+
+import json
+
+import numpy as np
+import pytest
+
+import datasets
+from datasets import Store, Writer
+from datasets.digits import DATASET
+
+
+def test_digits_are_scikit_learns(tmp_path):
+    from sklearn.datasets import load_digits
+
+    store = datasets.prepare("digits", tmp_path)
+    assert (store.count, store.shape) == (1797, (1, 8, 8))
+    assert store.images.dtype == np.uint8 and isinstance(store.images, np.memmap) and not store.images.flags.writeable
+    assert np.abs(store.images[:, 0] / 255 * 16 - load_digits().images).max() < 16 / 255 / 2 + 1e-9
+    assert store.verify() == []
+
+
+def test_preparing_twice_gives_the_same_digest(tmp_path):
+    first = datasets.prepare("digits", tmp_path / "a")
+    assert datasets.prepare("digits", tmp_path / "b").digest == first.digest
+    before = (first.path / "images.npy").stat().st_mtime_ns
+    datasets.prepare("digits", tmp_path / "a")
+    assert (first.path / "images.npy").stat().st_mtime_ns == before  # what is there is left alone
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), Writer(tmp_path, DATASET) as writer:
+        writer.write("images", np.zeros((3, 1, 8, 8), np.uint8))
+        raise RuntimeError("power")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_changed_byte_is_found(tmp_path):
+    store = datasets.prepare("digits", tmp_path)
+    file = store.path / "images.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert Store.open(tmp_path, "digits").verify() == [f"{file}: sha256 differs from the manifest's"]
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (lambda path: (path / "images.npy").write_bytes(b"short"), "has 5 bytes, expected"),
+    (lambda path: (path / "images.npy").unlink(), "has None bytes, expected"),
+    (lambda path: (path / "manifest.json").write_text("{"), "is not JSON"),
+    (lambda path: (path / "manifest.json").write_text(json.dumps({"format": 99})), "not of format 1"),
+    (lambda path: (path / "manifest.json").unlink(), "not prepared in"),
+])
+def test_a_damaged_store_is_refused_in_one_line(tmp_path, damage, message):
+    damage(datasets.prepare("digits", tmp_path).path)
+    with pytest.raises(ValueError, match=message) as caught:
+        Store.open(tmp_path, "digits")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_dataset_names_the_valid_ones(tmp_path):
+    with pytest.raises(ValueError, match="dataset: 'digit' is unknown; choose from digits"):
+        datasets.prepare("digit", tmp_path)

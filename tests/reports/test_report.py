@@ -1,0 +1,195 @@
+"""The report as its reader meets it: whole, half, broken; and on a machine without torch."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import synthetic
+
+import reports
+
+ROOT = Path(__file__).parents[2]
+METHODS = {"inv_sqrt2": 1.0, "constant": 1.3, "learnable(r=4)": 1.5}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = synthetic.suite(tmp_path_factory.mktemp("whole"), METHODS)
+    reports.write(folder.parent, "s")
+    return folder
+
+
+def read(folder):
+    return json.loads((folder / "report" / "report.json").read_text())
+
+
+def test_everything_is_written(whole):
+    names = {str(p.relative_to(whole / "report")) for p in (whole / "report").rglob("*") if p.is_file()}
+    assert {"index.html", "report.md", "report.json", "tables/speedup.md", "tables/speedup.tex", "tables/speedup.csv", "figures/curves.svg",
+            "figures/speedup.svg", "figures/pairs.svg", "figures/ladder.svg", "figures/profile.svg"} <= names
+
+
+def test_the_conclusions_are_those_that_were_put_in(whole):
+    report = read(whole)
+    pooled = {p["method"]: p for p in report["pooled"]}
+    for method, truth in METHODS.items():
+        assert pooled[method]["low"] <= truth <= pooled[method]["high"]
+        assert len(pooled[method]["runs"]) == 24
+    assert pooled["constant"]["word"] == pooled["learnable(r=4)"]["word"] == "faster" and pooled["inv_sqrt2"]["word"] != "faster"
+    assert any(line.startswith("constant: faster at mini scale. Speedup to target 1.") for line in report["verdicts"])
+    assert any("claim of about 1.5x: weaker at mini scale" in line for line in report["verdicts"] if line.startswith("constant"))
+    assert not report["aa"]["failed"] and report["banner"] == "" and report["gates"] == []
+    assert [c["role"] for c in report["comparisons"]].count("null") == 2
+
+
+def test_every_distance_is_called_by_its_extractor(whole):
+    for name in ("index.html", "report.md", "tables/final.md", "figures/curves.svg"):
+        text = (whole / "report" / name).read_text()
+        assert "Frechet distance (small-conv)" in text and not re.search(r"\bFID\b", text), name
+
+
+def test_tables_agree_with_each_other_and_with_the_json(whole):
+    rows = list(csv.reader((whole / "report" / "tables" / "speedup.csv").open()))
+    shown = [c for c in read(whole)["comparisons"] if c["role"] == "paired"]
+    assert [r[:2] for r in rows[1:]] == [[c["cell"], c["method"]] for c in shown]
+    assert all(f"{c['speedup']:.2f}x" in r[2] for r, c in zip(rows[1:], shown, strict=True))
+    markdown = (whole / "report" / "tables" / "speedup.md").read_text().splitlines()[2:]
+    assert len(markdown) == len(rows) + 1 and len({len(line) for line in markdown}) == 1
+    tex = (whole / "report" / "tables" / "speedup.tex").read_text()
+    assert r"\toprule" in tex and r"inv\_sqrt2" in tex and tex.count(r"\\") == len(rows)
+
+
+def test_the_page_asks_nothing_of_the_network(whole):
+    page = (whole / "report" / "index.html").read_text()
+    linked = re.findall(r'(?:src|href)="([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
+    assert all(link.startswith(("data:", "#", "&#34;#")) or link.strip('"').startswith("#") for link in linked), linked
+    assert "<script" not in page and page.count("<svg") == 5
+
+
+def test_the_same_folders_give_the_same_bytes(whole, tmp_path):
+    reports.write(whole.parent, "s", tmp_path / "again")
+    for path in (whole / "report").rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "again" / path.relative_to(whole / "report")).read_bytes(), path
+
+
+def test_load_has_a_row_per_run(whole):
+    frame = reports.load(whole.parent, "s")
+    assert list(frame.columns) == list(reports.frame.COLUMNS) and len(frame) == 2 * (3 + 24 + 6)
+    assert set(frame.role) == {"pilot", "paired", "null"} and set(frame.status) == {"complete"}
+    row = frame[frame.run == "digits-uvit-xs-none-paired-s0"].iloc[0]
+    assert row.low < row.crossing <= row.high and row.final_fid == pytest.approx(100, rel=0.3) and row.params == 1000
+
+
+def test_half_a_suite_is_a_report(tmp_path):
+    folder = synthetic.suite(tmp_path, METHODS, done=0.5)
+    report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
+    assert len(report["missing"]) > 20 and any("runs are missing" in line for line in report["verdicts"])
+    assert all(c["missing"] for c in report["comparisons"] if c["role"] == "null")
+    assert set(reports.load(tmp_path, "s").status) == {"complete", "missing"} and folder.exists()
+
+
+def test_a_running_run_counts_as_missing(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 1.2}, backbones=("uvit-xs",))
+    run = folder / "digits-uvit-xs-constant-paired-s0"
+    (run / "result.json").unlink()
+    lines = (run / "events.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "events.jsonl").write_bytes(b"".join(lines[:10]) + lines[10][:20])
+    report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
+    assert next(c for c in report["comparisons"] if c["method"] == "constant")["missing"] == [0]
+    assert set(reports.load(tmp_path, "s").status) == {"complete", "running"}
+
+
+def test_copied_without_checkpoints_and_samples(tmp_path, whole):
+    shutil.copytree(whole, tmp_path / "s", ignore=shutil.ignore_patterns("report", "checkpoints", "samples"))
+    assert "No sample grids" in reports.write(tmp_path, "s").read_text()
+
+
+@pytest.mark.parametrize("pick", ["pilots", "one seed"])
+def test_little_is_said_of_little(tmp_path, pick):
+    folder = synthetic.suite(tmp_path, {"constant": 1.2}, n=1 if pick == "one seed" else 6, backbones=("uvit-xs",))
+    if pick == "pilots":
+        (folder / "protocol.json").unlink()
+    report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
+    assert report["comparisons"][0]["word"] == ("targets not frozen" if pick == "pilots" else "points only")
+    assert report["pooled"][0]["word"] == "no headline"
+
+
+def test_nan_distances_and_an_unreached_target(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 1.2}, backbones=("uvit-xs",))
+    for seed in range(6):
+        path = folder / f"digits-uvit-xs-constant-paired-s{seed}" / "result.json"
+        result = json.loads(path.read_text())
+        for e in result["evaluations"]:
+            e["fid"] = "nan"
+        path.write_text(json.dumps(result))
+    report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
+    row = report["comparisons"][0]
+    assert row["reached"] == [6, 0] and row["bound"] == "<=" and report["runs"][4]["final_fid"] is None
+
+
+def test_a_hostile_method_name_stays_text(tmp_path):
+    reports.write(synthetic.suite(tmp_path, {"<img src=x onerror=alert(1)>": 1.2}, backbones=("uvit-xs",)).parent, "s")
+    page = (tmp_path / "s" / "report" / "index.html").read_text()
+    assert "<img src=x" not in page and "&lt;img src=x" in page
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (lambda f: (f / "suite.json").write_text("{"), "suite.json: not JSON"),
+    (lambda f: (f / "digits-uvit-xs-none-pilot-s100" / "result.json").write_text("{"), "result.json: not JSON"),
+    (lambda f: _edit(f / "suite.json", protocol=2), "protocol version 2; this reader knows 1"),
+    (lambda f: _edit(f / "digits-uvit-xs-none-pilot-s100" / "result.json", seed=7), "seed is 7, suite.json says 100"),
+    (lambda f: [shutil.rmtree(p) for p in f.iterdir() if p.is_dir()], "has no run in"),
+    (lambda f: _break(f / "digits-uvit-xs-none-pilot-s100"), "events.jsonl: line 3 is broken"),
+])
+def test_bad_records_are_one_line(tmp_path, damage, message):
+    folder = synthetic.suite(tmp_path, {"constant": 1.2}, backbones=("uvit-xs",))
+    damage(folder)
+    with pytest.raises(ValueError, match=message) as caught:
+        reports.write(tmp_path, "s")
+    assert "\n" not in str(caught.value)
+
+
+def _edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _break(run):
+    (run / "result.json").unlink()
+    lines = (run / "events.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "events.jsonl").write_bytes(b"".join([*lines[:2], b'{"event": "ev\n', *lines[3:]]))
+
+
+def test_no_suite(tmp_path):
+    with pytest.raises(ValueError, match="suite: 'none' has no runs in"):
+        reports.load(tmp_path, "none")
+
+
+def test_reports_needs_neither_torch_nor_the_harness(whole):
+    """In a fresh interpreter in which both cannot be imported."""
+    script = ("import sys\nclass Refuse:\n"
+              "    def find_spec(self, name, path=None, target=None):\n"
+              "        if name in ('torch', 'bench', 'models', 'datasets', 'timm', 'mlflow'): raise ImportError(name)\n"
+              "sys.meta_path.insert(0, Refuse())\n"
+              f"import reports; reports.write({str(whole.parent)!r}, 's', {str(whole / 'elsewhere')!r}); reports.load({str(whole.parent)!r}, 's')")
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported = [line for path in (ROOT / "reports").glob("*.py") for line in path.read_text().splitlines() if re.match(r"\s*(import|from) ", line)]
+    assert not [line for line in imported if re.search(r"\b(torch|bench|models|datasets)\b", line)]
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed: apt-get install chromium")
+def test_a_browser_shows_it(whole, tmp_path):
+    page = (whole / "report" / "index.html").as_uri()
+    base = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
+    shot = tmp_path / "page.png"
+    done = subprocess.run([*base, "--window-size=400,3000", f"--screenshot={shot}", page], capture_output=True, text=True, timeout=120)
+    assert shot.stat().st_size > 10_000 and "CONSOLE" not in done.stderr
+    dom = subprocess.run([*base, "--dump-dom", page], capture_output=True, text=True, timeout=120).stdout
+    assert all(f'id="figure-{name}"' in dom for name in ("speedup", "curves", "pairs", "ladder", "profile"))
