@@ -36,10 +36,9 @@ def name(images: int) -> str:
     return f"{images:012d}.pt"
 
 
-def load(folder: Path, config_hash: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole checkpoint, or None, and a note for each damaged one that was passed over.
-
-    BadInput if a checkpoint belongs to another configuration.
+def load(folder: Path, config_hash: str, log_bytes: int | None = None) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest whole checkpoint, or None, and a note for each that was passed over: a damaged one, or one whose event log
+    (of which `log_bytes` are whole lines) is not there any more. BadInput if one belongs to another configuration.
     """
     notes: list[str] = []
     for path in sorted(folder.glob("*.pt"), reverse=True):
@@ -50,6 +49,9 @@ def load(folder: Path, config_hash: str) -> tuple[dict[str, Any] | None, list[st
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["hash"] != config_hash:
             raise BadInput(f"{path}: belongs to configuration {state['hash'][:12]}, not to {config_hash[:12]}")
+        if log_bytes is not None and state["log_bytes"] > log_bytes:
+            notes.append(f"{path.name}: the event log ends before it, passed over")
+            continue
         return state, notes
     return None, notes
 

@@ -10,8 +10,8 @@ import torch
 
 import datasets
 import models
-from bench import worker
 from bench.plan import Run, method_text
+from bench.record import state
 from bench.runner import default_workers
 from bench.suite import Suite
 
@@ -69,7 +69,7 @@ def show(suite: Suite, runs: list[Run], root: Path) -> None:
         column.justify = "right"
     for run in runs:
         cost = costs[run.cell, run.label]
-        table.add_row(run.id, run.role, worker.state(run.folder(root)), f"{cost.params:,}", f"{cost.flops / 1e6:,.2f}",
+        table.add_row(run.id, run.role, state(run.folder(root)), f"{cost.params:,}", f"{cost.flops / 1e6:,.2f}",
                       f"{run.spec['budget']:,}", str(len(run.spec["evaluation"]["images"])), f"{cost.seconds:,.0f}")
     console = Console()
     console.width = max(console.width, 150) if not console.is_terminal else console.width

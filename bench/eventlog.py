@@ -41,10 +41,9 @@ class EventLog:
         """Bytes written so far."""
         return self._file.tell()
 
-    def torn(self) -> bool:
-        """Whether the last line was cut short by a sudden end."""
-        text = self.path.read_bytes()
-        return bool(text) and not text.endswith(b"\n")
+    def whole(self) -> int:
+        """Bytes up to the end of the last whole line; less than `size` if a sudden end cut the last one short."""
+        return self.path.read_bytes().rfind(b"\n") + 1
 
     def cut(self, size: int) -> None:
         """Remove what lies beyond `size` bytes, but keep the `resume` lines in it: they are the record of what happened."""

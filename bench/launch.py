@@ -13,7 +13,8 @@ from pathlib import Path
 import datasets
 from bench import lock, worker
 from bench.errors import BadInput
-from bench.plan import plan, publish, select, write_json
+from bench.plan import plan, publish, select
+from bench.record import state, write_json
 from bench.runner import default_workers, preflight
 from bench.suite import Suite
 
@@ -22,7 +23,7 @@ def submit(suite: Suite, o: argparse.Namespace) -> int:
     """Submit jobs for what is missing and write their ids into runs/SUITE/submitted.json."""
     everything = plan(suite)
     wanted = worker.needed(everything, select(everything, o.only))
-    left = [run for run in wanted if worker.state(run.folder(o.root)) != "done"]
+    left = [run for run in wanted if state(run.folder(o.root)) != "done"]
     jobs = min(o.jobs or default_workers(suite), len(left))
     if o.cluster == "slurm" and not shutil.which("sbatch"):
         raise BadInput("--cluster: 'slurm' needs sbatch, which is not on this machine; choose local")

@@ -12,7 +12,8 @@ from statistics import median
 
 import datasets
 from bench import diffusion, suite as suites
-from bench.plan import Run, plan, write_json
+from bench.plan import Run, plan
+from bench.record import write_json
 from bench.train import Trainer
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import models
 from bench.errors import BadInput, unknown
+from bench.record import write_json
 from bench.suite import BASELINE, Cell, Suite, evaluation_images
 from reports import reading
 
@@ -145,15 +145,3 @@ def claim(folder: Path, run: Run) -> None:
     elif (found := reading.read_json(path)) != run.config:
         raise BadInput(f"{path}: belongs to another configuration ({str(found.get('hash'))[:12]}, expected {run.hash[:12]}); "
                        "move the folder away to train this run")
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write beside, flush, rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

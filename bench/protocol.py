@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bench.errors import BadInput
 from bench.lock import FolderLock, Locked
-from bench.plan import Run, write_json
+from bench.plan import Run
+from bench.record import write_json
 from reports import reading, targets
 
 

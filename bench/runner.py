@@ -17,6 +17,7 @@ from bench import worker
 from bench.errors import is_bad_input
 from bench.eventlog import tail
 from bench.plan import Run, claim, plan, publish, select
+from bench.record import state
 from bench.suite import Suite
 from reports import reading
 
@@ -32,7 +33,7 @@ def run(suite: Suite, root: Path, data: Path, only: str | None, workers: int | N
     preflight(wanted, root)
     publish(suite, everything, root)
     worker.forget_failures(wanted, root)
-    left = [run for run in wanted if worker.state(run.folder(root)) != "done"]
+    left = [run for run in wanted if state(run.folder(root)) != "done"]
     print(f"{suite.name}: {len(wanted)} runs, {len(wanted) - len(left)} done, {len(left)} to train; folder {Path(root) / suite.name}",
           flush=True)
     if left:
@@ -47,7 +48,7 @@ def preflight(wanted: list[Run], root: Path) -> None:
         folder = run.folder(root)
         if (folder / "config.json").is_file():
             claim(folder, run)
-        if worker.state(folder) == "begun":
+        if state(folder) == "begun":
             reading.read_events(folder)
 
 
@@ -133,8 +134,8 @@ def _enter(gpu: int | None, path: str, root: Path, data: Path, only: str | None,
 
 def _verdict(wanted: list[Run], root: Path) -> int:
     """Say what did not get done; 0 if all did."""
-    states = {run.id: worker.state(run.folder(root)) for run in wanted}
-    missing = [run for run, state in states.items() if state != "done"]
+    states = {run.id: state(run.folder(root)) for run in wanted}
+    missing = [run for run, standing in states.items() if standing != "done"]
     print(f"{len(states) - len(missing)} of {len(states)} runs done", flush=True)
     for run in missing:
         print(f"  {run}: {'failed, see its error.json' if states[run] == 'failed' else 'not done'}", file=sys.stderr)
@@ -205,9 +206,9 @@ class Progress:
 def images_of(run: Run, root: Path) -> tuple[int, bool]:
     """Images trained so far, and whether the run is at its end (done or failed)."""
     folder = run.folder(root)
-    state = worker.state(folder)
-    if state in ("done", "failed", "absent"):
-        return 0, state in ("done", "failed")
+    standing = state(folder)
+    if standing in ("done", "failed", "absent"):
+        return 0, standing in ("done", "failed")
     last = tail(folder / "events.jsonl")
     return (last or {}).get("images", 0), False
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench.eventlog import tail
-from bench.worker import state
+from bench.record import state
 from reports import reading
 
 SILENT = 300.0  # seconds without an event after which a run that is not done counts as stopped

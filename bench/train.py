@@ -20,7 +20,8 @@ from bench import checkpoint, diffusion, environment
 from bench.evaluate import Evaluator, Measured, save_grid
 from bench.eventlog import EventLog
 from bench.lock import FolderLock
-from bench.plan import Run, claim, method_text, write_json
+from bench.plan import Run, claim, method_text
+from bench.record import write_json
 from bench.streams import Order, Streams
 from datasets import Store
 from reports import reading
@@ -71,17 +72,17 @@ class Trainer:
 
     def start(self, note: str | None = None) -> None:
         """Begin the log, or restore the newest whole checkpoint and cut off what the log holds beyond it."""
-        begun, torn = self.log.path.stat().st_size > 0, self.log.torn()
-        state, notes = checkpoint.load(self.folder / "checkpoints", self.run.hash)
+        reading.read_events(self.folder, live=True)  # a log that is broken further up is bad input, before anything is cut
+        size, whole = self.log.path.stat().st_size, self.log.whole()
+        state, notes = checkpoint.load(self.folder / "checkpoints", self.run.hash, whole)
         self.log.cut(state["log_bytes"] if state else 0)
-        reading.read_events(self.folder)  # a log that is broken further up is bad input now, not after the training
         if state:
             self._restore(state)
         else:
             self._event("start", **environment.describe(self.spec, self.run, self.model, self.store, self.evaluator))
-        if begun:
+        if size:
             self._event("resume", note="; ".join([f"from {self.images} images", *([note] if note else []),
-                                                   *(["cut a torn last line"] if torn else []), *notes]))
+                                                   *(["cut a torn last line"] if whole < size else []), *notes]))
 
     def _restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])

@@ -25,12 +25,13 @@ def run(o: argparse.Namespace) -> int:
     """Train what is missing."""
     from bench import runner, suite as suites, worker
     from bench.plan import plan as plan_runs, select
+    from bench.record import state
 
     suite = suites.load(o.suite)
     if o.dry_run:
         everything = plan_runs(suite)
         for run in worker.needed(everything, select(everything, o.only)):
-            print(f"{worker.state(run.folder(o.root)):6}  {run.id}")
+            print(f"{state(run.folder(o.root)):6}  {run.id}")
         return 0
     return runner.run(suite, o.root, o.data, o.only, o.workers, o.sync_every or None)
 

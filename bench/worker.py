@@ -17,7 +17,8 @@ from pathlib import Path
 from bench import protocol, suite as suites
 from bench.errors import is_bad_input
 from bench.lock import Locked
-from bench.plan import Run, plan, select, write_json
+from bench.plan import Run, plan, select
+from bench.record import state, write_json
 
 POLL = 0.5  # seconds between looks at runs that others hold
 
@@ -46,15 +47,6 @@ def needed(everything: list[Run], chosen: list[Run]) -> list[Run]:
         return chosen
     ids = {run.id for run in chosen}
     return [run for run in everything if run.role == "pilot" or run.id in ids]
-
-
-def state(folder: Path) -> str:
-    """done (complete or diverged), failed (an error stopped it), begun, or absent."""
-    if (folder / "result.json").is_file():
-        return "done"
-    if (folder / "error.json").is_file():
-        return "failed"
-    return "begun" if (folder / "events.jsonl").is_file() else "absent"
 
 
 def forget_failures(runs: Iterable[Run], root: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from bench import protocol, suite as suites, worker
 from bench.errors import BadInput
 from bench.plan import plan, publish, select
+from bench.record import state
 from bench.train import Trainer
 
 
@@ -43,7 +44,7 @@ def test_a_failure_is_recorded_and_the_suite_goes_on(tiny, tmp_path, data, monke
 
     monkeypatch.setattr(Trainer, "step", failing)
     assert worker.work(path, tmp_path, data) == 1
-    assert Counter(worker.state(run.folder(tmp_path)) for run in runs) == {"done": 11, "failed": 1}
+    assert Counter(state(run.folder(tmp_path)) for run in runs) == {"done": 11, "failed": 1}
     error = json.loads((victim.folder(tmp_path) / "error.json").read_text())
     assert "No space left" in error["error"] and "Traceback" in error["traceback"]
     assert f"{victim.id}: failed: OSError" in capsys.readouterr().err
@@ -63,7 +64,7 @@ def test_without_its_pilots_no_comparison_starts(tiny, tmp_path, data, monkeypat
 
     monkeypatch.setattr(Trainer, "step", failing)
     assert worker.work(path, tmp_path, data) == 1
-    states = Counter((run.role, worker.state(run.folder(tmp_path))) for run in plan(suites.load(path)))
+    states = Counter((run.role, state(run.folder(tmp_path))) for run in plan(suites.load(path)))
     assert states == {("pilot", "failed"): 3, ("paired", "absent"): 6, ("null", "absent"): 3}
 
 
