@@ -5,7 +5,7 @@ DATA   ?= data
 PYTHON ?= python3
 BENCH   = .venv/bin/python -m bench
 
-.PHONY: help setup reproduce smoke test calibrate sweep ui tables perf lock
+.PHONY: help setup reproduce smoke test ui perf lock
 
 help:       ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14

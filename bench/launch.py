@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -53,9 +55,24 @@ def _start(suite: Suite, o: argparse.Namespace, jobs: int) -> list[dict]:
     if o.gpus_per_node:
         executor.update_parameters(gpus_per_node=o.gpus_per_node)
     where = [str(Path(path).resolve()) for path in (suite.path, o.root, o.data)]
-    with executor.batch():
+    with _own_streams(), executor.batch():
         submitted = [executor.submit(_job, *where, o.only) for _ in range(jobs)]
     return [{"id": job.job_id, "started": lock.started(int(job.job_id)) if o.cluster == "local" else None} for job in submitted]
+
+
+@contextmanager
+def _own_streams() -> Iterator[None]:
+    """What is started here inherits no stream of ours: a local job would hold a pipe open that somebody reads to its end."""
+    kept, null = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        yield
+    finally:
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(null)
 
 
 def _job(suite: str, root: str, data: str, only: str | None) -> int:

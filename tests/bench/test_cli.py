@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli
+from bench import cli, lock
 
 ROOT = Path(__file__).parents[2]
 VERBS = ("plan", "run", "submit", "status", "sync", "report", "check", "data", "perf", "import-weights", "cancel", "ui")
@@ -99,7 +99,7 @@ def test_the_whole_way(tiny, tmp_path, data):
 
 def test_interrupted_and_started_again_it_goes_on(tiny, tmp_path, data):
     where = ["--root", tmp_path / "runs", "--data", data, "--sync-every", 0]
-    suite = tiny(budget=9600, arms=["none"])
+    suite = tiny(budget=3200, arms=["none"])
     command = [sys.executable, "-m", "bench", "run", suite, "--only", "role=pilot", *map(str, where)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
@@ -114,16 +114,13 @@ def test_interrupted_and_started_again_it_goes_on(tiny, tmp_path, data):
 
 
 def _alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    return lock.started(pid) is not None
 
 
 def test_a_killed_worker_is_replaced_and_a_killed_runner_leaves_no_orphans(tiny, tmp_path, data):
     where = ["--root", tmp_path / "runs", "--data", data, "--sync-every", 0, "--workers", 1]
-    suite = tiny(budget=9600, arms=["none"])
+    suite = tiny(budget=3200, arms=["none"])
     command = [sys.executable, "-m", "bench", "run", suite, "--only", "role=pilot", *map(str, where)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     victim = _owner(tmp_path)
@@ -143,9 +140,9 @@ def _owner(tmp_path):
     """Process id of the worker that holds a run, once there is a checkpoint."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        for lock in (tmp_path / "runs").glob("tiny/*/lock"):
+        for path in (tmp_path / "runs").glob("tiny/*/lock"):
             try:
-                pid = json.loads(lock.read_text())["pid"]
+                pid = json.loads(path.read_text())["pid"]
             except (FileNotFoundError, json.JSONDecodeError):
                 continue
             if _alive(pid):
@@ -185,15 +182,9 @@ def test_submit_local_and_cancel(tiny, tmp_path, data):
     assert "1 jobs would be ended" in bench("cancel", "long", "--dry-run", *where).stdout and _alive(owner)
     assert "1 jobs ended" in bench("cancel", "long", *where).stdout
     until = time.monotonic() + 10
-    while _running(owner) and time.monotonic() < until:
+    while _alive(owner) and time.monotonic() < until:
         time.sleep(0.2)
-    assert not _running(owner)
-
-
-def _running(pid):
-    from bench import lock
-
-    return lock.started(pid) is not None
+    assert not _alive(owner)
 
 
 def test_data_prepare_list_verify(tmp_path):
