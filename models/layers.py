@@ -12,11 +12,13 @@ from torch.nn import functional as F
 def sinusoid(timesteps: Tensor, width: int, sine_first: bool = False, closed: bool = False) -> Tensor:
     """Sinusoidal embedding, (B,) -> (B, width). Frequencies 10^(-4 k / half), or over half - 1 where `closed`.
 
-    arXiv 1706.03762, section 3.5; the order of the halves and the last frequency are what implementations differ in.
+    arXiv 1706.03762, section 3.5; the order of the halves and the last frequency are what implementations differ in. So is
+    the order of the products: at a timestep of 999 an exponent rounded otherwise moves a phase by 5e-5.
     """
     half = width // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / (half - closed)
-    angles = timesteps.float()[:, None] * torch.exp(-math.log(10_000) * exponents)[None]
+    k = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+    exponents = k * -(math.log(10_000) / (half - 1)) if closed else -math.log(10_000) * k / half
+    angles = timesteps.float()[:, None] * exponents.exp()
     parts = [angles.sin(), angles.cos()] if sine_first else [angles.cos(), angles.sin()]
     return F.pad(torch.cat(parts, dim=-1), (0, width % 2))
 
@@ -27,14 +29,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def check_images(x: Tensor, channels: int, size: int) -> None:
-    """ValueError if x is not (B, channels, size, size)."""
+def check_inputs(x: Tensor, timesteps: Tensor, channels: int, size: int) -> None:
+    """ValueError if x is not (B, channels, size, size), or timesteps not (B,)."""
     if x.ndim != 4 or x.shape[1:] != (channels, size, size):
         raise ValueError(f"x: shape {tuple(x.shape)} does not fit; the model takes (B, {channels}, {size}, {size})")
+    if timesteps.shape != x.shape[:1]:
+        raise ValueError(f"timesteps: shape {tuple(timesteps.shape)} does not fit; the model takes ({len(x)},), one per image")
 
 
-def check_condition(condition: Tensor | None, kind: str) -> None:
-    """ValueError if the condition is not what the model takes: none, class or text."""
+def check_condition(condition: Tensor | None, batch: int, classes: int, context: tuple[int, int] | None) -> None:
+    """ValueError if the condition is not what the model takes: none, class (B,) or text (B, tokens, width)."""
     got = "none" if condition is None else "text" if condition.is_floating_point() else "class"
+    kind = "text" if context else "class" if classes else "none"
     if got != kind:
         raise ValueError(f"condition: {got} given; the model takes {kind}")
+    shape = (batch, *context) if context else (batch,)
+    if condition is not None and condition.shape != shape:
+        raise ValueError(f"condition: shape {tuple(condition.shape)} does not fit; the model takes {shape}")

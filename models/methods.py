@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from models import contrib
-from models.scaling import REGISTRY, Scaling, Where
+from models.scaling import REGISTRY, Scaling, Where, defaults
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Method:
     @property
     def label(self) -> str:
         """As a reader writes it, defaults left out: constant, constant(kappa=0.7)."""
-        defaults = parameters(self.name)
-        changed = ", ".join(f"{key}={value!r}" for key, value in self.params.items() if value != defaults[key])
+        usual = parameters(self.name)
+        changed = ", ".join(f"{key}={value!r}" for key, value in self.params.items() if value != usual[key])
         return f"{self.name}({changed})" if changed else self.name
 
     def build(self, wheres: Sequence[Where]) -> Scaling:
@@ -40,8 +39,7 @@ def names() -> tuple[str, ...]:
 
 def parameters(name: str) -> dict[str, Any]:
     """Parameters of a method and their defaults."""
-    signature = inspect.signature(REGISTRY[name].__init__).parameters
-    return {key: parameter.default for key, parameter in signature.items() if key not in ("self", "wheres")}
+    return defaults(REGISTRY[name])
 
 
 def parse_method(text: str) -> Method:
@@ -53,11 +51,7 @@ def parse_method(text: str) -> Method:
     for key in given:
         if key not in known:
             raise ValueError(f"{name}: parameter {key!r} is unknown; choose from {', '.join(known) or 'none, it takes no parameter'}")
-    # An int where a float is meant (kappa=1) is the same configuration as the float.
-    merged = {key: float(given[key]) if type(known[key]) is float and type(given.get(key)) is int else given.get(key, default)
-              for key, default in known.items()}
-    REGISTRY[name].check(**merged)
-    return Method(name, merged)
+    return Method(name, {key: _checked(name, key, given.get(key, default), default) for key, default in known.items()})
 
 
 def _parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -71,13 +65,32 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
                 return node.func.id, dict(pairs)
     except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
         pass
-    raise ValueError(f"method {str(text)!r} is not of the form name or name(key=value, ...); choose from {', '.join(REGISTRY)}")
+    raise ValueError(f"method {text!r} is not of the form name or name(key=value, ...); choose from {', '.join(REGISTRY)}")
+
+
+# What a parameter may be, by the type of its default, and how an error says it.
+KINDS: dict[type, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: type(value) is bool, "True or False"),
+    int: (lambda value: type(value) is int, "a whole number"),
+    float: (lambda value: type(value) in (int, float) and abs(value) < 1e308, "a finite number"),
+    str: (lambda value: type(value) is str, "a text in quotes"),
+}
+
+
+def _checked(name: str, key: str, value: Any, default: Any) -> Any:
+    """The value, an int where a float is meant made one: kappa=1 and kappa=1.0 are the same configuration."""
+    kind, says = KINDS.get(type(default), (lambda _: True, ""))
+    test, says = REGISTRY[name].valid.get(key, (lambda _: True, says))
+    if not (kind(value) and test(value)):
+        raise ValueError(f"{name}: {key}={value!r} is out of range; {says}")
+    return float(value) if type(default) is float else value
 
 
 def load_contrib() -> None:
-    """Import every file in models/contrib; ValueError names a file that does not import."""
+    """Import every file in models/contrib; ValueError, one line, names a file that does not import."""
     for module in sorted(pkgutil.iter_modules(contrib.__path__), key=lambda module: module.name):
         try:
             importlib.import_module(f"{contrib.__name__}.{module.name}")
         except Exception as error:
-            raise ValueError(f"models/contrib/{module.name}.py: {type(error).__name__}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"models/contrib/{module.name}.py: {type(error).__name__}: {reason}") from error

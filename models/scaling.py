@@ -8,23 +8,23 @@ Tokens have shape (B, L, D), feature maps (B, C, H, W); the channel axis is the 
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-
-SCALELONG = "ScaleLong, arXiv 2310.13545"
 
 
 @dataclass(frozen=True)
 class Where:
     """A long skip: index 1 is the shallowest (outermost), N the deepest; level 1 the highest resolution.
 
-    channels: of the skip. trunk: channels of the trunk it joins. tokens: length of a token sequence, None for maps.
-    In a U-ViT every skip is a level of its own.
+    channels: of the skip. tokens: length of a token sequence, None for maps. trunk: channels of the trunk it joins, None
+    for as many as the skip's. patches: how many of the tokens, the last ones, are a square image. In a U-ViT every skip is
+    a level of its own.
     """
 
     index: int
@@ -32,25 +32,33 @@ class Where:
     level: int
     levels: int
     channels: int
-    trunk: int
     tokens: int | None = None
+    trunk: int | None = None
+    patches: int = 0
 
     @property
     def gated(self) -> int:
         """What a calibration net gates: tokens of a sequence, channels of a map."""
         return self.channels if self.tokens is None else self.tokens
 
+    @property
+    def joined(self) -> int:
+        """Channels after concatenation."""
+        return (self.trunk or self.channels) + self.channels
+
 
 class Scaling(nn.Module):
-    """A method that scales nothing, and the base of all others. Parameters are keyword arguments of `__init__`."""
+    """A method that scales nothing, and the base of all others.
+
+    Parameters are keyword arguments of `__init__` with a default, whose type theirs must have; `valid` may narrow them by
+    a test and the words that an error says of it.
+    """
+
+    valid: ClassVar[Mapping[str, tuple[Callable[[Any], bool], str]]] = {}
 
     def __init__(self, wheres: Sequence[Where]) -> None:
         super().__init__()
         self.wheres = tuple(wheres)
-
-    @classmethod
-    def check(cls, **parameters: Any) -> None:
-        """ValueError, one line, if a parameter is out of its range."""
 
     def skip(self, s: Tensor, where: Where) -> Tensor:
         """What the long skip carries: s, scaled."""
@@ -69,14 +77,34 @@ REGISTRY: dict[str, type[Scaling]] = {}
 
 
 def register(name: str) -> Callable[[type[Scaling]], type[Scaling]]:
-    """Class decorator: the method is called `name` in suites, plans, reports and plots."""
+    """Class decorator: the method is called `name` in suites, plans, reports and plots. ValueError if it cannot be."""
     def add(cls: type[Scaling]) -> type[Scaling]:
-        if name in REGISTRY:
-            raise ValueError(f"method {name!r}: registered twice, by {REGISTRY[name].__module__} and {cls.__module__}")
+        if flaw := _flaw(name, cls):
+            raise ValueError(f"method {name!r}: {flaw}")
         REGISTRY[name] = cls
         return cls
 
     return add
+
+
+def _flaw(name: str, cls: type[Scaling]) -> str | None:
+    """Why a class cannot be the method `name`; None if it can."""
+    if name in REGISTRY:
+        return f"registered twice, by {REGISTRY[name].__module__} and {cls.__module__}"
+    if not name.isidentifier():
+        return "a name is of letters, digits and _"
+    if not issubclass(cls, Scaling):
+        return f"{cls.__name__} must be a subclass of Scaling"
+    _, *wheres = inspect.signature(cls.__init__).parameters.values()
+    if not wheres or wheres[0].default is not inspect.Parameter.empty:
+        return f"{cls.__name__}.__init__ must take wheres first"
+    needed = [key for key, default in defaults(cls).items() if default is inspect.Parameter.empty]
+    return f"parameter {needed[0]!r} of {cls.__name__}.__init__ needs a default" if needed else None
+
+
+def defaults(cls: type[Scaling]) -> dict[str, Any]:
+    """Parameters of a method's class and their defaults; all but self and wheres, which come first."""
+    return {key: parameter.default for key, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]}
 
 
 def channel_axis(s: Tensor) -> int:
@@ -89,9 +117,18 @@ def per_channel(gain: Tensor, s: Tensor) -> Tensor:
     return gain if s.ndim == 3 else gain.view(-1, 1, 1)
 
 
-def _in_range(method: str, name: str, value: float, low: float, high: float, advice: str) -> None:
-    if not (isinstance(value, int | float) and low < value <= high):
-        raise ValueError(f"{method}: {name}={value!r} is out of range; {advice}")
+def on_image(change: Callable[[Tensor], Tensor], x: Tensor, where: Where) -> Tensor:
+    """Apply `change` to a map (B, C, H, W), or to the patches among tokens (B, L, D) laid out as one."""
+    if x.ndim == 4:
+        return change(x)
+    other, patches = x.split([x.shape[1] - where.patches, where.patches], dim=1)
+    image = patches.transpose(1, 2).unflatten(2, (math.isqrt(where.patches), -1))
+    return torch.cat([other, change(image).flatten(2).transpose(1, 2)], dim=1)
+
+
+KAPPA = (lambda kappa: 0 < kappa <= 1, "0 < kappa <= 1 (the paper advises 0.5 to 0.95)")
+INDEX = (("level", "concat").__contains__, "choose from 'level', 'concat'")
+FACTOR = (lambda factor: factor >= 0, "a number of at least 0")
 
 
 @register("none")
@@ -114,29 +151,19 @@ class Constant(Scaling):
     index: in a UNet i counts resolution levels ("level") or every concatenation ("concat"); the paper leaves it open.
     """
 
+    valid = {"kappa": KAPPA, "index": INDEX}
+
     def __init__(self, wheres: Sequence[Where], kappa: float = 0.5, index: str = "level") -> None:
         super().__init__(wheres)
         self.kappa, self.index = kappa, index
-
-    @classmethod
-    def check(cls, kappa: float = 0.5, index: str = "level") -> None:
-        _in_range("constant", "kappa", kappa, 0, 1, "0 < kappa <= 1 (the paper advises 0.5 to 0.95)")
-        if index not in ("level", "concat"):
-            raise ValueError(f"constant: index={index!r} is unknown; choose from 'level', 'concat'")
 
     def skip(self, s: Tensor, where: Where) -> Tensor:
         return s * self.kappa ** ((where.level if self.index == "level" else where.index) - 1)
 
 
 @register("constant_reversed")
-class ConstantReversed(Scaling):
-    """kappa^(N-i): the shallowest skip is the weakest. A control: the same factors in the other order."""
-
-    def __init__(self, wheres: Sequence[Where], kappa: float = 0.5, index: str = "level") -> None:
-        super().__init__(wheres)
-        self.kappa, self.index = kappa, index
-
-    check = Constant.check
+class ConstantReversed(Constant):
+    """kappa^(N-i): the shallowest skip is the weakest. A control: the factors of CS (arXiv 2310.13545) in reverse order."""
 
     def skip(self, s: Tensor, where: Where) -> Tensor:
         return s * self.kappa ** (where.levels - where.level if self.index == "level" else where.N - where.index)
@@ -164,15 +191,12 @@ class Calibration(nn.Module):
 class Learnable(Scaling):
     """LS: one calibration net for all skips (per distinct width in a UNet); r is its reduction. ScaleLong, arXiv 2310.13545."""
 
+    valid = {"r": (lambda r: r >= 1, "a whole number of at least 1")}
+
     def __init__(self, wheres: Sequence[Where], r: int = 16) -> None:
         super().__init__(wheres)
         lengths = dict.fromkeys(where.gated for where in wheres)
         self.nets = nn.ModuleDict({str(length): Calibration(length, r) for length in lengths})
-
-    @classmethod
-    def check(cls, r: int = 16) -> None:
-        if not (type(r) is int and r >= 1):
-            raise ValueError(f"learnable: r={r!r} is out of range; a whole number of at least 1")
 
     def skip(self, s: Tensor, where: Where) -> Tensor:
         return s * self.nets[str(where.gated)](s)
@@ -182,11 +206,11 @@ class Learnable(Scaling):
 class LearnablePerSkip(Scaling):
     """LS, not shared: a calibration net for each skip. ScaleLong, arXiv 2310.13545."""
 
+    valid = Learnable.valid
+
     def __init__(self, wheres: Sequence[Where], r: int = 16) -> None:
         super().__init__(wheres)
         self.nets = nn.ModuleList(Calibration(where.gated, r) for where in wheres)
-
-    check = Learnable.check
 
     def skip(self, s: Tensor, where: Where) -> Tensor:
         return s * self.nets[where.index - 1](s)
@@ -202,16 +226,13 @@ class ResidualInverseSqrt2(Scaling):
 
 @register("mp_cat")
 class MagnitudePreservingCat(Scaling):
-    """Magnitude-preserving concatenation with balance t. EDM2, arXiv 2312.02696, eq. 103. Equals none at t = 1/2, equal widths."""
+    """Magnitude-preserving concatenation with balance t. EDM2, arXiv 2312.02696. Equals none at t = 1/2, equal widths."""
+
+    valid = {"t": (lambda t: 0 < t < 1, "0 < t < 1")}
 
     def __init__(self, wheres: Sequence[Where], t: float = 0.5) -> None:
         super().__init__(wheres)
         self.t = t
-
-    @classmethod
-    def check(cls, t: float = 0.5) -> None:
-        if not (isinstance(t, int | float) and 0 < t < 1):
-            raise ValueError(f"mp_cat: t={t!r} is out of range; 0 < t < 1")
 
     def join(self, trunk: Tensor, s: Tensor, where: Where) -> Tensor:
         t, axis = self.t, channel_axis(s)
@@ -222,11 +243,14 @@ class MagnitudePreservingCat(Scaling):
 
 @register("norm_cat")
 class NormCat(Scaling):
-    """LayerNorm over the concatenated channels, before the block's own linear layer. Skip-DiT, arXiv 2411.17616."""
+    """Linear(LayerNorm(cat)), the linear layer being the backbone's own. Skip-DiT, arXiv 2411.17616; HunyuanDiT, arXiv 2405.08748.
+
+    In a U-ViT that layer is `skip_linear`; in a UNet the first convolution and the 1x1 shortcut of the block.
+    """
 
     def __init__(self, wheres: Sequence[Where]) -> None:
         super().__init__(wheres)
-        self.norms = nn.ModuleList(nn.LayerNorm(where.trunk + where.channels) for where in wheres)
+        self.norms = nn.ModuleList(nn.LayerNorm(where.joined) for where in wheres)
 
     def join(self, trunk: Tensor, s: Tensor, where: Where) -> Tensor:
         joined, axis = super().join(trunk, s, where), channel_axis(s)
@@ -272,11 +296,6 @@ class LayerScale(Scaling):
         super().__init__(wheres)
         self.gains = nn.ParameterList(torch.full((where.channels,), float(init)) for where in wheres)
 
-    @classmethod
-    def check(cls, init: float = 1e-4) -> None:
-        if not (isinstance(init, int | float) and math.isfinite(init)):
-            raise ValueError(f"layerscale: init={init!r} is out of range; a finite number")
-
     def skip(self, s: Tensor, where: Where) -> Tensor:
         return s * per_channel(self.gains[where.index - 1], s)
 
@@ -287,3 +306,64 @@ class NoSkip(Scaling):
 
     def skip(self, s: Tensor, where: Where) -> Tensor:
         return torch.zeros_like(s)
+
+
+@register("skip_tuning")
+class SkipTuning(Scaling):
+    """Factor linear in i, rho_bottom on the deepest skip to rho_top on the shallowest. Skip-Tuning, arXiv 2402.15170.
+
+    For sampling from a trained network. The defaults are ours.
+    """
+
+    valid = {"rho_bottom": FACTOR, "rho_top": FACTOR}
+
+    def __init__(self, wheres: Sequence[Where], rho_bottom: float = 0.8, rho_top: float = 1.0) -> None:
+        super().__init__(wheres)
+        self.rho_bottom, self.rho_top = rho_bottom, rho_top
+
+    def skip(self, s: Tensor, where: Where) -> Tensor:
+        depth = (where.index - 1) / max(1, where.N - 1)
+        return s * (depth * self.rho_bottom + (1 - depth) * self.rho_top)
+
+
+@register("freeu")
+class FreeU(Scaling):
+    """Stronger trunk, weaker low frequencies of the skip, in the two deepest decoder stages. FreeU, arXiv 2309.11497.
+
+    b1, s1 act in the deepest stage, b2, s2 in the next; the defaults are those for Stable Diffusion 1.4. For sampling from
+    a trained network. In a U-ViT a stage is a block, the image is the patches, and other tokens stay as they are.
+    """
+
+    valid = {"b1": FACTOR, "b2": FACTOR, "s1": FACTOR, "s2": FACTOR}
+
+    def __init__(self, wheres: Sequence[Where], b1: float = 1.3, b2: float = 1.4, s1: float = 0.9, s2: float = 0.2) -> None:
+        super().__init__(wheres)
+        self.stages = ((b1, s1), (b2, s2))
+
+    def join(self, trunk: Tensor, s: Tensor, where: Where) -> Tensor:
+        stage = where.levels - where.level
+        if stage < len(self.stages):
+            b, low = self.stages[stage]
+            trunk = trunk if b == 1 else on_image(lambda x: _strengthen(x, b), trunk, where)
+            s = s if low == 1 else on_image(lambda x: _scale_low(x, low), s, where)
+        return super().join(trunk, s, where)
+
+
+def _strengthen(x: Tensor, b: float) -> Tensor:
+    """The first half of the channels of (B, C, H, W) times 1 + (b - 1) m, m in [0, 1] the normalised mean over channels."""
+    mean = x.mean(1, keepdim=True)
+    low, high = mean.amin((2, 3), keepdim=True), mean.amax((2, 3), keepdim=True)
+    # A flat mean, where the normalisation is 0 / 0, counts as 0.
+    m = (mean - low) / (high - low).clamp_min(torch.finfo(x.dtype).tiny)
+    first, second = x.tensor_split([x.shape[1] // 2], dim=1)
+    return torch.cat([first * ((b - 1) * m + 1), second], dim=1)
+
+
+def _scale_low(x: Tensor, factor: float) -> Tensor:
+    """Frequencies -1 and 0 along H and W of (B, C, H, W), the window of FreeU's filter, times `factor`."""
+    mask = torch.ones(x.shape[-2:], device=x.device)
+    for row in (0, -1):
+        for column in (0, -1):
+            mask[row, column] = factor
+    spectrum = torch.fft.fft2(x.float())  # there is no transform of half precision on every device
+    return torch.fft.ifft2(spectrum * mask).real.to(x.dtype)

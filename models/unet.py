@@ -5,13 +5,13 @@ One network covers both published families; the fields of `UNetConfig` below `dr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import attend, check_condition, check_images, sinusoid
+from models.layers import attend, check_condition, check_inputs, sinusoid
 from models.scaling import Scaling, Where
 
 
@@ -20,7 +20,8 @@ class UNetConfig:
     """Size, condition and family.
 
     mult: channels per level, in units of `channels`. blocks: residual blocks per level on the way down, one more on the
-    way up. attention: resolutions (pixels) with attention. head_width: channels per head, None for `heads` heads.
+    way up. attention: resolutions (pixels) with attention of `heads` heads; the middle always has it. classes: 0 for none.
+    context: (tokens, width) of a text, None for none. groups, eps: of the group norms.
     scale_shift: the time embedding scales and shifts the second norm, else it is added before it. sine_first, closed: of
     the embedding. padded_down: downsampling pads right and bottom only. zero_init: last layer of every branch starts at 0.
     """
@@ -44,16 +45,20 @@ class UNetConfig:
     padded_down: bool = False
     zero_init: bool = True
 
+    def attends(self, level: int) -> bool:
+        """Whether there is attention at a level, counted from 0."""
+        return self.image_size >> level in self.attention
+
 
 class ResBlock(nn.Module):
     """norm, SiLU, conv; the time embedding; norm, SiLU, dropout, conv; residual sum with the input, mapped if widths differ."""
 
-    def __init__(self, config: UNetConfig, inputs: int, outputs: int, embedding: int) -> None:
+    def __init__(self, config: UNetConfig, inputs: int, outputs: int) -> None:
         super().__init__()
         self.scale_shift = config.scale_shift
         self.norm1 = nn.GroupNorm(config.groups, inputs, config.eps)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.embed = nn.Linear(embedding, outputs * (2 if config.scale_shift else 1))
+        self.embed = nn.Linear(4 * config.channels, outputs * (2 if config.scale_shift else 1))
         self.norm2 = nn.GroupNorm(config.groups, outputs, config.eps)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
@@ -94,9 +99,9 @@ class AttentionBlock(nn.Module):
 class Stage(nn.Module):
     """A residual block and, at some resolutions, attention."""
 
-    def __init__(self, config: UNetConfig, inputs: int, outputs: int, embedding: int, attention: bool) -> None:
+    def __init__(self, config: UNetConfig, inputs: int, outputs: int, attention: bool) -> None:
         super().__init__()
-        self.res = ResBlock(config, inputs, outputs, embedding)
+        self.res = ResBlock(config, inputs, outputs)
         self.attn = AttentionBlock(config, outputs) if attention else None
 
     def forward(self, x: Tensor, embedding: Tensor, scaling: Scaling, context: Tensor | None) -> Tensor:
@@ -133,45 +138,55 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config, width = config, config.channels
-        embedding, levels = 4 * width, len(config.mult)
-        self.time1, self.time2 = nn.Linear(width, embedding), nn.Linear(embedding, embedding)
+        self.time1, self.time2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, 4 * width)
         if config.classes:
-            self.label_emb = nn.Embedding(config.classes, embedding)
+            self.label_emb = nn.Embedding(config.classes, 4 * width)
         self.conv_in = nn.Conv2d(config.in_channels, width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        skips, channels = [(width, 1)], width  # of every skip: channels and level
-
-        def stage(inputs: int, outputs: int, level: int) -> Stage:
-            return Stage(config, inputs, outputs, embedding, config.image_size >> level in config.attention)
-
-        for level, mult in enumerate(config.mult):
-            blocks = nn.ModuleList()
-            for _ in range(config.blocks):
-                blocks.append(stage(channels, width * mult, level))
-                channels = width * mult
-                skips.append((channels, level + 1))
-            last = level + 1 == levels
-            self.down.append(nn.ModuleDict({"blocks": blocks} | ({} if last else {"sample": Downsample(channels, config.padded_down)})))
-            if not last:
-                skips.append((channels, level + 2))
-        self.mid1 = Stage(config, channels, channels, embedding, attention=True)
-        self.mid2 = Stage(config, channels, channels, embedding, attention=False)
-        self.wheres: list[Where] = []
-        for level in reversed(range(levels)):
-            blocks = nn.ModuleList()
-            for _ in range(config.blocks + 1):
-                carried, resolution = skips[-1]
-                self.wheres.insert(0, Where(len(skips), 0, resolution, levels, carried, channels))
-                skips.pop()
-                blocks.append(stage(channels + carried, width * config.mult[level], level))
-                channels = width * config.mult[level]
-            self.up.append(nn.ModuleDict({"blocks": blocks} | ({"sample": Upsample(channels)} if level else {})))
-        self.wheres = [Where(w.index, len(self.wheres), w.level, w.levels, w.channels, w.trunk) for w in self.wheres]
+        channels, skips = self._way_down()
+        self.mid1 = Stage(config, channels, channels, attention=True)
+        self.mid2 = Stage(config, channels, channels, attention=False)
+        channels, self.wheres = self._way_up(channels, skips)
         self.norm_out = nn.GroupNorm(config.groups, channels, config.eps)
         self.conv_out = nn.Conv2d(channels, config.out_channels or config.in_channels, 3, padding=1)
         if config.zero_init:
             self._zero()
         self.scaling = Scaling(self.wheres)
+
+    def _way_down(self) -> tuple[int, list[Where]]:
+        """Make the encoder: its last channels, and its long skips, shallowest first; their `trunk` and N are not known yet."""
+        config, levels, channels = self.config, len(self.config.mult), self.config.channels
+        skips = [Where(1, 0, 1, levels, channels)]
+
+        def leave(level: int) -> None:
+            skips.append(Where(len(skips) + 1, 0, level + 1, levels, channels))
+
+        for level, mult in enumerate(config.mult):
+            stages = nn.ModuleList()
+            for _ in range(config.blocks):
+                stages.append(Stage(config, channels, config.channels * mult, config.attends(level)))
+                channels = config.channels * mult
+                leave(level)
+            self.down.append(nn.ModuleDict({"blocks": stages}))
+            if level + 1 < levels:
+                self.down[-1]["sample"] = Downsample(channels, config.padded_down)
+                leave(level + 1)
+        return channels, skips
+
+    def _way_up(self, channels: int, skips: list[Where]) -> tuple[int, list[Where]]:
+        """Make the decoder, deepest level first: its last channels, and the long skips, shallowest first."""
+        config, wheres = self.config, []
+        for level in reversed(range(len(config.mult))):
+            stages = nn.ModuleList()
+            for _ in range(config.blocks + 1):
+                where = replace(skips[-1 - len(wheres)], N=len(skips), trunk=channels)
+                stages.append(Stage(config, where.joined, config.channels * config.mult[level], config.attends(level)))
+                channels = config.channels * config.mult[level]
+                wheres.append(where)
+            self.up.append(nn.ModuleDict({"blocks": stages}))
+            if level:
+                self.up[-1]["sample"] = Upsample(channels)
+        return channels, wheres[::-1]
 
     def _zero(self) -> None:
         """Every branch starts as nothing, and so does the output."""
@@ -184,8 +199,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         """The predicted noise, of the shape of x (out_channels for C)."""
         config, scaling = self.config, self.scaling
-        check_images(x, config.in_channels, config.image_size)
-        check_condition(condition, "text" if config.context else "class" if config.classes else "none")
+        check_inputs(x, timesteps, config.in_channels, config.image_size)
+        check_condition(condition, len(x), config.classes, config.context)
         e = self._embedding(timesteps, condition, x.dtype)
         context = condition if config.context else None
         x = self.conv_in(x)

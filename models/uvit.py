@@ -11,7 +11,7 @@ import torch
 from timm.layers import Mlp, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
-from models.layers import attend, check_condition, check_images, sinusoid
+from models.layers import attend, check_condition, check_inputs, sinusoid
 from models.scaling import Scaling, Where
 
 
@@ -46,7 +46,8 @@ class UViTConfig:
     def wheres(self) -> list[Where]:
         """The long skips, shallowest first."""
         n = self.depth // 2
-        return [Where(i, n, i, n, self.width, self.width, self.tokens) for i in range(1, n + 1)]
+        patches = self.tokens - self.extra_tokens
+        return [Where(i, n, i, n, self.width, self.tokens, trunk=self.width, patches=patches) for i in range(1, n + 1)]
 
 
 class Attention(nn.Module):
@@ -107,8 +108,8 @@ class UViT(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         """The predicted noise, of the shape of x (out_channels for C)."""
         config = self.config
-        check_images(x, config.in_channels, config.image_size)
-        check_condition(condition, "text" if config.context else "class" if config.classes else "none")
+        check_inputs(x, timesteps, config.in_channels, config.image_size)
+        check_condition(condition, len(x), config.classes, config.context)
         x = self._tokens(x, timesteps, condition)
         skips = []
         for block in self.in_blocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,18 +11,38 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.methods import parse_method
+from models.methods import Method, parse_method
 from models.unet import UNet, UNetConfig
 from models.uvit import UViT, UViTConfig
 
 Config = UNetConfig | UViTConfig
 OVERRIDES = ("in_channels", "out_channels", "image_size", "dropout")
 
+# The improved-diffusion family takes the defaults of UNetConfig; DDIM's differs in these. Matched UNets keep the shape of a
+# published one and its four channels per group; only the width is theirs.
+DDIM: dict[str, Any] = dict(eps=1e-6, scale_shift=False, sine_first=True, closed=True, padded_down=True, zero_init=False)
+TEXT = (77, 768)  # tokens and width of CLIP ViT-L/14
+
 # fmt: off
 PRESETS: dict[str, Config] = {
-    # matched miniatures for 8x8 grey images
-    "uvit-xs": UViTConfig(8, patch=2, width=32, depth=8, heads=2, in_channels=1),
-    "unet-xs": UNetConfig(8, channels=16, mult=(1, 1, 1), blocks=1, attention=(4,), heads=2, in_channels=1, groups=4),
+    # matched miniatures for 8x8 grey images   size  patch  width  depth  heads
+    "uvit-xs":                       UViTConfig(  8,     2,    32,     8,     2, in_channels=1),
+    "unet-xs":                       UNetConfig(  8,    16, (1, 1, 1),       1, (4,),    2, in_channels=1, groups=4),
+    # U-ViT, published                         size  patch  width  depth  heads
+    "uvit-s-2":                      UViTConfig( 32,     2,   512,    12,     8),
+    "uvit-s-4":                      UViTConfig( 64,     4,   512,    12,     8),
+    "uvit-m-4":                      UViTConfig( 64,     4,   768,    16,    12, classes=1000),
+    "uvit-l-4":                      UViTConfig( 64,     4,  1024,    20,    16, classes=1000),
+    "uvit-s-2-t2i":                  UViTConfig( 32,     2,   512,    12,     8, in_channels=4, context=TEXT),
+    "uvit-s-2-deep-t2i":             UViTConfig( 32,     2,   512,    16,     8, in_channels=4, context=TEXT),
+    # UNet, published                          size  width  mult        blocks  attention  heads
+    "unet-iddpm-cifar10":            UNetConfig( 32,   128, (1, 2, 2, 2),    3, (16, 8), 4, dropout=0.3),
+    "unet-ddim-celeba64":            UNetConfig( 64,   128, (1, 2, 2, 2, 4), 2, (16,),   1, dropout=0.1, **DDIM),
+    # UNet, within 10 % of the parameters of uvit-s-2, uvit-s-4, uvit-m-4 and uvit-s-2-t2i
+    "unet-cifar10-matched":          UNetConfig( 32,   120, (1, 2, 2, 2),    3, (16, 8), 4, dropout=0.3, groups=30),
+    "unet-celeba64-matched":         UNetConfig( 64,    96, (1, 2, 2, 2, 4), 2, (16,),   1, dropout=0.1, groups=24, **DDIM),
+    "unet-imagenet64":               UNetConfig( 64,   128, (1, 2, 3, 4),    3, (16, 8), 4, classes=1000),
+    "unet-coco256":                  UNetConfig( 32,   128, (1, 2, 2, 2),    2, (16, 8), 4, in_channels=4, context=TEXT),
 }
 # fmt: on
 
@@ -42,37 +63,41 @@ def build(preset: str, method: str = "none", *, seeds: tuple[int, int] | None = 
     """The network `preset` under the scaling `method`.
 
     seeds: (init, gate); the backbone is initialised from the first, the method's parameters afterwards from the second,
-    so that no method shifts the backbone's weights. None draws both from torch's global generator, in this order.
-    overrides: in_channels, out_channels, image_size, dropout. ValueError, one line, for an unknown name.
+    so that no method shifts the backbone's weights; on the CPU, whose bits do not depend on the device trained on. None
+    draws both from torch's global generator, in this order.
+    overrides: in_channels, out_channels, image_size, dropout. ValueError, one line, for an unknown name or a bad value.
     """
-    config, parsed = spec(preset), parse_method(method)
-    for key in overrides:
-        if key not in OVERRIDES:
-            raise ValueError(f"override: {key!r} is unknown; choose from {', '.join(OVERRIDES)}")
-    config = dataclasses.replace(config, **overrides)
-    _check_size(preset, config)
+    config, parsed = _override(preset, overrides), parse_method(method)
     if seeds is None:
-        model = _backbone(config)
-        model.scaling = parsed.build(model.wheres)
-        return model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds[0])
-        model = _backbone(config)
-        torch.manual_seed(seeds[1])
-        model.scaling = parsed.build(model.wheres)
+        return _assemble(config, parsed, lambda position: None)
+    # Not torch.manual_seed, which would reseed every accelerator too and leave it so.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        return _assemble(config, parsed, lambda position: torch.default_generator.manual_seed(int(seeds[position])))
+
+
+def _assemble(config: Config, method: Method, seed: Callable[[int], object]) -> nn.Module:
+    seed(0)
+    model = UViT(config) if isinstance(config, UViTConfig) else UNet(config)
+    seed(1)
+    model.scaling = method.build(model.wheres)
     return model
 
 
-def _backbone(config: Config) -> nn.Module:
-    return UViT(config) if isinstance(config, UViTConfig) else UNet(config)
-
-
-def _check_size(preset: str, config: Config) -> None:
+def _override(preset: str, overrides: dict[str, Any]) -> Config:
+    """The configuration of a preset with the overrides in it, checked."""
+    config = spec(preset)
+    for key, value in overrides.items():
+        if key not in OVERRIDES:
+            raise ValueError(f"override: {key!r} is unknown; choose from {', '.join(OVERRIDES)}")
+        if key != "dropout" and not (type(value) is int and value >= 1):
+            raise ValueError(f"{key}: {value!r} is out of range; a whole number of at least 1")
+    config = dataclasses.replace(config, **overrides)
     factor = config.patch if isinstance(config, UViTConfig) else 2 ** (len(config.mult) - 1)
-    if config.image_size < factor or config.image_size % factor:
+    if config.image_size % factor:
         raise ValueError(f"image_size: {config.image_size} does not fit {preset}; a multiple of {factor}")
-    if not 0 <= config.dropout < 1:
-        raise ValueError(f"dropout: {config.dropout} is out of range; 0 <= dropout < 1")
+    if type(config.dropout) not in (int, float) or not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout: {config.dropout!r} is out of range; 0 <= dropout < 1")
+    return config
 
 
 def flops(model: nn.Module, image_shape: tuple[int, int, int]) -> int:

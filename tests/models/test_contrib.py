@@ -1,4 +1,4 @@
-"""A method of one's own in one file: the README's example as written, and a file that is broken."""
+"""A method of one's own in one file, from the command line: the README's example as written, and a file that is broken."""
 
 import re
 import shutil
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,33 +20,30 @@ def tree(tmp_path):
     return tmp_path
 
 
-def python(tree, *words):
-    return subprocess.run([sys.executable, *words], cwd=tree, capture_output=True, text=True)
+def bench(tree, *words):
+    return subprocess.run([sys.executable, "-m", "bench", *words], cwd=tree, capture_output=True, text=True)
 
 
 def test_the_example_of_the_readme_works_as_written(tree):
+    """It is planned, trained and reported under its name."""
     code, name = re.search(r"```python\n# models/contrib/(\w+)\.py\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(2, 1)
-    body = code[code.index("@register"):].strip().splitlines()
-    assert len(body) <= 15
+    assert len(code[code.index("@register"):].strip().splitlines()) <= 15
     (tree / "models" / "contrib" / f"{name}.py").write_text(code)
     method = re.search(r'@register\("(\w+)"\)', code).group(1)
-    suite = re.sub(r"^arms: .*$", f"arms: [none, {method}]", (ROOT / "bench/suites/smoke.yaml").read_text(), flags=re.M)
-    (tree / "mine.yaml").write_text(suite.replace("budget: 3200", "budget: 640").replace("checkpoints: 4", "checkpoints: 1").replace("count: 12", "count: 3"))
-    done = python(tree, "-m", "bench", "run", "mine.yaml", "--only", f"method={method},seed=0,role=pilot", "--sync-every", "0")
-    assert done.returncode == 2 and "names no run" in done.stderr  # pilots are of the baseline
-    planned = python(tree, "-m", "bench", "plan", "mine.yaml", "--only", f"method={method}")
-    assert planned.returncode == 0 and planned.stdout.count(f"{method}-s") >= 6, planned.stderr
-    trained = python(tree, "-m", "bench", "run", "mine.yaml", "--sync-every", "0")
+    suite = yaml.safe_load((ROOT / "bench/suites/smoke.yaml").read_text())
+    suite |= {"arms": ["none", method], "cells": [{"dataset": "digits", "backbone": "unet-xs"}], "budget": 320, "checkpoints": 1}
+    suite["evaluation"] |= {"count": 3, "steps": 2}
+    (tree / "mine.yaml").write_text(yaml.safe_dump(suite))
+    planned = bench(tree, "plan", "mine.yaml", "--only", f"method={method}")
+    assert planned.returncode == 0 and planned.stdout.count(f"{method}-s") >= 3, planned.stderr
+    trained = bench(tree, "run", "mine.yaml", "--sync-every", "0", "--workers", "1")
     assert trained.returncode == 0, trained.stderr
-    assert python(tree, "-m", "bench", "report", "mine").returncode == 0
+    reported = bench(tree, "report", "mine")
+    assert reported.returncode == 0, reported.stderr
     assert method in (tree / "runs" / "mine" / "report" / "tables" / "speedup.md").read_text()
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("import nothing_of_that_name", "models/contrib/broken.py: ModuleNotFoundError"), ("def", "models/contrib/broken.py: SyntaxError"),
-    ("from models import Scaling, register\n@register('none')\nclass Again(Scaling): pass", "method 'none': registered twice"),
-])
-def test_a_broken_file_is_one_line(tree, text, message):
-    (tree / "models" / "contrib" / "broken.py").write_text(text)
-    done = python(tree, "-m", "bench", "plan", "smoke")
-    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+def test_a_broken_file_is_one_line(tree):
+    (tree / "models" / "contrib" / "broken.py").write_text("import nothing_of_that_name")
+    done = bench(tree, "plan", "smoke")
+    assert done.returncode == 2 and "models/contrib/broken.py: ModuleNotFoundError" in done.stderr and done.stderr.count("\n") == 1, done.stderr

@@ -1,0 +1,105 @@
+"""Published checkpoints: the same output as the original networks' formulas, and exactly their keys at full size."""
+
+import math
+
+import pytest
+import torch
+from reference import Parameters, distance
+from reference_unet import ddim, improved
+from reference_uvit import scalelong, uvit
+
+import models
+from models.unet import UNet, UNetConfig
+from models.uvit import UViT, UViTConfig
+from models.zoo import DDIM
+
+TIMES = torch.tensor([0.0, 17.5, 999.0])
+METHODS = ("none", "inv_sqrt2", "constant(kappa=0.6)", "learnable", "learnable_per_skip")
+
+
+def images(*shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def loaded(config, method, state):
+    torch.manual_seed(5)  # what is loaded replaces it all
+    net = UViT(config) if isinstance(config, UViTConfig) else UNet(config)
+    net.scaling = models.parse_method(method).build(net.wheres)
+    models.load_published(net.eval(), dict(state))
+    return net
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("classes", [0, 7])
+@pytest.mark.parametrize("mode", range(5))
+def test_scalelong_in_all_five_modes(mode, classes):
+    p, x, label = Parameters(mode), images(3, 3, 32, 32), torch.tensor([0, 6, 3])
+    theirs = uvit(p, x, TIMES, patch=4, width=96, depth=6, heads=4, label=(label, classes) if classes else None, scale=scalelong(mode, 3, 0.6))
+    ours = loaded(UViTConfig(32, 4, 96, 6, 4, classes=classes), METHODS[mode], p)
+    assert distance(theirs, ours(x, TIMES, label if classes else None)) < 1e-5
+    assert any(key.startswith("se.") for key in p) == (mode >= 3)
+
+
+@torch.no_grad()
+def test_text_to_image_uvit():
+    p, x, text = Parameters(), images(3, 4, 16, 16), torch.randn(3, 11, 20, generator=torch.Generator().manual_seed(2))
+    theirs = uvit(p, x, TIMES, patch=2, width=64, depth=4, heads=4, text=text)
+    ours = loaded(UViTConfig(16, 2, 64, 4, 4, in_channels=4, context=(11, 20)), "none", p)
+    assert distance(theirs, ours(x, TIMES, text)) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("outputs", "classes", "heads", "attention"), [(6, 0, 4, (8, 4)), (3, 5, 2, (16,)), (3, 0, 1, ())])
+def test_improved_diffusion_unet(outputs, classes, heads, attention):
+    p, x, label = Parameters(), images(3, 3, 16, 16), torch.tensor([4, 0, 2])
+    shape = {"channels": 32, "mult": (1, 2, 2), "blocks": 2, "attention": attention, "heads": heads}
+    theirs = improved(p, x, TIMES, outputs=outputs, label=(label, classes) if classes else None, **shape)
+    ours = loaded(UNetConfig(16, out_channels=outputs, classes=classes, dropout=0.3, **shape), "none", p)
+    assert distance(theirs, ours(x, TIMES, label if classes else None)) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", [(8,), (16, 4)])
+def test_ddim_unet(attention):
+    p, x = Parameters(), images(3, 3, 16, 16)
+    shape = {"channels": 32, "mult": (1, 2, 4), "blocks": 2, "attention": attention}
+    theirs = ddim(p, x, TIMES, outputs=3, **shape)
+    ours = loaded(UNetConfig(16, dropout=0.1, **shape, **DDIM), "none", p)
+    assert distance(theirs, ours(x, TIMES)) < 1e-5
+
+
+def full_size(preset, method="none", **overrides):
+    """The state dict of the original network of a preset, without memory behind it."""
+    p, config = Parameters(device="meta"), models.spec(preset)
+    channels = overrides.get("out_channels", config.in_channels)
+    with torch.device("meta"):
+        x, t = torch.empty(1, config.in_channels, config.image_size, config.image_size), torch.empty(1)
+        labels = (torch.empty(1, dtype=torch.long), config.classes) if config.classes else None
+        if isinstance(config, UViTConfig):
+            scale = scalelong(METHODS.index(method), config.depth // 2)
+            text = torch.empty(1, *config.context) if config.context else None
+            uvit(p, x, t, patch=config.patch, width=config.width, depth=config.depth, heads=config.heads, label=labels, text=text, scale=scale)
+        else:
+            shape = {"channels": config.channels, "mult": config.mult, "blocks": config.blocks, "attention": config.attention}
+            if preset == "unet-ddim-celeba64":
+                ddim(p, x, t, outputs=channels, **shape)
+            else:
+                improved(p, x, t, outputs=channels, heads=config.heads, label=labels, **shape)
+    return p
+
+
+@pytest.mark.parametrize(("preset", "method", "overrides"), [
+    *((preset, method, {}) for preset in ("uvit-s-2", "uvit-s-4", "uvit-m-4", "uvit-l-4") for method in ("none", "learnable", "learnable_per_skip")),
+    ("uvit-s-2-t2i", "none", {}), ("uvit-s-2-deep-t2i", "none", {}), ("unet-iddpm-cifar10", "none", {}),
+    ("unet-iddpm-cifar10", "none", {"out_channels": 6}), ("unet-ddim-celeba64", "none", {}), ("unet-imagenet64", "none", {}),
+])
+def test_the_keys_and_shapes_of_full_presets(preset, method, overrides):
+    """Every original parameter has a place, and every one of ours a source of the same size."""
+    state = full_size(preset, method, **overrides)
+    with torch.device("meta"):
+        net = models.build(preset, method, **overrides)
+    models.load_published(net, state)
+    assert sum(math.prod(tensor.shape) for tensor in state.values()) == sum(parameter.numel() for parameter in net.parameters())
+    del state[next(iter(state))]
+    with pytest.raises(ValueError, match="missing keys"):
+        models.load_published(net, state)

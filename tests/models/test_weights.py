@@ -1,0 +1,168 @@
+"""Weights in files: what is read and how, what is refused, and back again."""
+
+import pytest
+import torch
+from reference import Parameters, distance
+from reference_unet import improved
+from reference_uvit import scalelong, uvit
+from safetensors.torch import load_file, save_file
+
+import models
+from models import weights
+
+XS = {"patch": 2, "width": 32, "depth": 8, "heads": 2}  # uvit-xs
+TIMES = torch.tensor([3.0, 700.0])
+
+
+def images(channels=1):
+    return torch.rand(2, channels, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture
+def published():
+    """A state dict in the layout of the official U-ViT for uvit-xs, and what that network gives."""
+    p = Parameters()
+    with torch.no_grad():
+        return p, uvit(p, images(), TIMES, **XS)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["pth", "safetensors", "safetensors without its suffix", "list", "ema", "wrapped", "parallel", "half"])
+def test_import(tmp_path, published, kind):
+    """From plain files, from what trainers save around the weights, to safetensors that build and load again."""
+    p, theirs = published
+    path, out, state, other = tmp_path / "theirs.pth", tmp_path / "new" / "ours.safetensors", dict(p), {key: x * 0 for key, x in p.items()}
+    if kind.startswith("safetensors"):
+        path = tmp_path / ("theirs.safetensors" if kind == "safetensors" else "theirs")
+        save_file(state, path)
+    else:
+        content = {
+            "pth": state, "list": [other, {"state": {}, "param_groups": [{"lr": 0.1}]}, 3, 100, state], "wrapped": {"step": 3, "state_dict": state},
+            "ema": {"model": other, "ema": state, "optimizer": {"state": {0: {"step": torch.zeros(1)}}}}, "parallel": {f"module.{key}": x for key, x in p.items()},
+            "half": {key: x.half() for key, x in p.items()},
+        }[kind]
+        torch.save(content, path)
+    line = weights.import_weights(path, "uvit-xs", "none", out)
+    assert line == f"{path}: 122,702 parameters of uvit-xs (none, output channels: 1), written to {out}"
+    ours = models.build("uvit-xs")
+    models.load_published(ours, weights.read(out))
+    assert distance(theirs, ours(images(), TIMES)) < (1e-2 if kind == "half" else 1e-5)
+    assert [file.name for file in out.parent.iterdir()] == ["ours.safetensors"]
+
+
+@torch.no_grad()
+def test_a_plain_network_serves_methods_without_parameters(tmp_path, published):
+    """What samples from a trained network: the same weights under another method."""
+    p, theirs = published
+    torch.save(dict(p), tmp_path / "theirs.pth")
+    weights.import_weights(tmp_path / "theirs.pth", "uvit-xs", "skip_tuning(rho_bottom=0.5)", tmp_path / "ours.safetensors")
+    ours = models.build("uvit-xs", "skip_tuning(rho_bottom=0.5)")
+    models.load_published(ours, load_file(tmp_path / "ours.safetensors"))
+    tuned = uvit(p, images(), TIMES, scale=lambda p, k, s: s * (0.5 + 0.5 * k / 3), **XS)
+    assert distance(tuned, ours(images(), TIMES)) < 1e-5 < distance(theirs, tuned)
+
+
+@torch.no_grad()
+def test_the_output_channels_are_the_files(tmp_path):
+    """improved-diffusion's published networks predict a variance too."""
+    config = models.spec("unet-xs")
+    p = Parameters()
+    shape = {"channels": 32, "mult": config.mult, "blocks": config.blocks, "attention": config.attention, "heads": config.heads}
+    improved(p, images(), TIMES, outputs=2, **shape)
+    torch.save(dict(p), tmp_path / "theirs.pt")
+    with pytest.raises(ValueError, match=r"shapes differ: time_embed.0.weight do not make \(64, 16\), "):
+        weights.import_weights(tmp_path / "theirs.pt", "unet-xs", "none", tmp_path / "ours.safetensors")  # twice as wide
+    state = models.build("unet-xs", out_channels=2).state_dict()
+    torch.save(state, tmp_path / "own.pt")
+    assert "output channels: 2" in weights.import_weights(tmp_path / "own.pt", "unet-xs", "none", tmp_path / "ours.safetensors")
+    with pytest.raises(ValueError, match="shapes differ: conv_out.weight do not make"):
+        weights.import_weights(tmp_path / "own.pt", "unet-xs", "none", tmp_path / "ours.safetensors", out_channels=1)
+
+
+def test_missing_and_unexpected_keys_are_all_listed_and_nothing_is_loaded(published):
+    state = dict(published[0])
+    gone = [key for key in state if key.startswith("out_blocks.")]
+    for key in gone:
+        del state[key]
+    more = {f"time_embed.{i}.weight": torch.zeros(1) for i in range(20)}
+    net = models.build("uvit-xs", seeds=(1, 2))
+    with pytest.raises(ValueError) as caught:
+        models.load_published(net, state | more)
+    missing, unexpected = str(caught.value).split("; unexpected keys: ")
+    assert sorted(missing.removeprefix("weights: missing keys: ").split(", ")) == sorted(gone)
+    assert unexpected.split(", ") == list(more) and "\n" not in str(caught.value)
+    fresh = models.build("uvit-xs", seeds=(1, 2)).state_dict()
+    assert all(torch.equal(value, fresh[key]) for key, value in net.state_dict().items())
+
+
+def test_gates_need_their_method():
+    p = Parameters()
+    uvit(p, images(), TIMES, scale=scalelong(4, 4), **XS)
+    for method, message in (("none", "unexpected keys: se.0.layer1.weight, .*se.* is for the methods learnable"), ("learnable", "missing keys: se.layer1.weight")):
+        with pytest.raises(ValueError, match=message):
+            models.load_published(models.build("uvit-xs", method), dict(p))
+    plain = {key: value for key, value in p.items() if not key.startswith("se.")}
+    with pytest.raises(ValueError, match="missing keys: scaling.nets.17.layer1.weight"):
+        models.load_published(models.build("uvit-xs", "learnable"), plain)
+
+
+def test_a_shape_that_differs_is_refused_and_nothing_is_loaded(published):
+    state = dict(published[0])
+    state["pos_embed"], state["norm.bias"] = torch.zeros(1, 18, 32), torch.zeros(33)
+    net = models.build("uvit-xs", seeds=(1, 2))
+    with pytest.raises(ValueError, match=r"shapes differ: pos_embed do not make \(1, 17, 32\), norm.bias do not make \(32,\)$"):
+        models.load_published(net, state)
+    assert torch.equal(net.norm.weight, torch.ones(32))
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "not a file of tensors"), (b"nonsense", "not a file of tensors"), (b"\x10\0\0\0\0\0\0\0{broken", "not a file of tensors"), (None, "no such file"),
+    ({}, "holds dict, not a dict of tensors by name"), ([1, 2], "holds list"), (torch.zeros(3), "holds Tensor"), ({"step": 3}, "holds dict"),
+    ({1: torch.zeros(3)}, "holds dict"), ({"state_dict": {"a": 1}}, "holds dict"),
+])
+def test_files_without_weights_are_one_line(tmp_path, content, message):
+    path = tmp_path / "file.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(ValueError) as caught:
+        weights.read(path)
+    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+class Payload:
+    """What a hostile file would hold: unpickled, it would raise."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("the pickle was run",))
+
+
+def test_pickles_are_not_run(tmp_path):
+    torch.save({"weight": Payload()}, tmp_path / "hostile.pth")
+    with pytest.raises(ValueError, match=r"not a file of tensors \(UnpicklingError\)"):
+        weights.read(tmp_path / "hostile.pth")
+
+
+@pytest.mark.parametrize("method", models.methods())
+@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs"])
+def test_export_and_read_back(tmp_path, preset, method):
+    net, other = (models.build(preset, method, seeds=(seed, seed)) for seed in (1, 2))
+    weights.export(net, tmp_path / "weights.safetensors")
+    models.load_published(other, weights.read(tmp_path / "weights.safetensors"))
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in net.state_dict().items())
+
+
+def test_the_file_that_is_read_is_not_overwritten(tmp_path, published):
+    path = tmp_path / "weights.safetensors"
+    save_file(dict(published[0]), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="is the file that is read; choose another"):
+        weights.import_weights(path, "uvit-xs", "none", path)
+    assert path.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="out: .* cannot be written"):
+        weights.export(models.build("uvit-xs"), tmp_path / "file" / "weights.safetensors")
