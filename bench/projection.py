@@ -270,7 +270,7 @@ def ui(root: Path, port: int, uri: str | None = None) -> int:
         except OSError as error:
             raise BadInput(f"--port: {port} cannot be used ({error.strerror}); choose another") from None
     print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri or default_uri(root), "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri or default_uri(root), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     try:
         return subprocess.run(command, env=environment).returncode

@@ -159,7 +159,7 @@ def serve(folder, port):
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts"),
                "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(command, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    until = time.monotonic() + 90
+    until = time.monotonic() + 240
     while time.monotonic() < until:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -222,7 +222,7 @@ def test_ui_answers_on_loopback(root):
     try:
         from urllib.request import urlopen
 
-        until, page = time.monotonic() + 90, ""
+        until, page = time.monotonic() + 240, ""
         while not page and time.monotonic() < until:
             try:
                 page = urlopen(f"http://127.0.0.1:{port}/", timeout=5).read().decode()
