@@ -1,6 +1,6 @@
 """Feature extractors, registered with torch-fidelity: uint8 images (B, 3, H, W) in, features (B, dim) out.
 
-small-conv   for images of 8 to 64 pixels, where Inception cannot be assumed: a fixed random network, the same bits everywhere
+small-conv   for images of 8 to 64 pixels, where Inception cannot be assumed: fixed random weights, the same everywhere
 inception    torch-fidelity's InceptionV3; needs its weights file
 """
 
@@ -22,7 +22,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from bench.errors import BadInput, unknown
 
-INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # as published with torch-fidelity; sha256 begins with 6726825d
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # as published with torch-fidelity
 INCEPTION_PATH = "SKIPBENCH_INCEPTION"  # environment variable with the path of that file
 DIM = 64  # of small-conv
 
@@ -30,10 +30,10 @@ DIM = 64  # of small-conv
 class SmallConv(FeatureExtractorBase):
     """Fixed random features of small images, three scales, 64 dimensions.
 
-    x in [-1, 1] passes three 3x3 convolutions with random orthonormal filters (16, 32 and 32 of them), each followed by a
-    ReLU and, between them, 2x2 averaging. The ReLU maps of every scale are averaged over a 2x2 grid (texture, by place),
-    and the image itself over a 4x4 grid (structure); a fixed random projection brings the 368 numbers to 64. Random
-    convolutional features order images by noise, blur and layout as trained ones do, with nothing to download.
+    x in [-1, 1] passes three 3x3 convolutions with random orthonormal filters (16, 32 and 32 of them), each followed by
+    a ReLU and, between them, 2x2 averaging. The ReLU maps of every scale are averaged over a 2x2 grid (texture, by
+    place), and the image itself over a 4x4 grid (structure); a fixed random projection brings the 368 numbers to 64.
+    What it measures, and what it does not, is measured in docs/extractors.md.
     """
 
     def __init__(self, name: str, features_list: Sequence[str], **_: object) -> None:
@@ -83,7 +83,7 @@ class Drawer:
         return (np.sqrt(-2 * np.log1p(-u[:count])) * np.cos(2 * np.pi * u[count:])).reshape(shape)
 
     def orthonormal(self, rows: int, columns: int) -> Tensor:
-        """Rows of unit length, orthogonal to each other (rows <= columns), rounded to 2^-16 so that no BLAS shows in the bits."""
+        """Orthonormal rows (rows <= columns), rounded to 2^-16 so that no BLAS shows in the bits."""
         basis: list[np.ndarray] = []
         for row in self.normal(rows, columns):
             for _ in range(2):  # Gram-Schmidt, twice for accuracy
@@ -116,10 +116,11 @@ class Extractor:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, batch: int = 256) -> Tensor:
-        """Features, float32 (N, dim) on the CPU, of uint8 images (N, 1 or 3, H, W); grey is repeated to three channels."""
+        """Features, float32 (N, dim) on the CPU, of uint8 images (N, 1 or 3, H, W); grey is repeated to 3 channels."""
         check_images(images, self.minimum)
         device = next(self.module.parameters()).device
-        return torch.cat([self.module(part.to(device).expand(-1, 3, -1, -1))[0].float().cpu() for part in images.split(batch)])
+        parts = (part.to(device).expand(-1, 3, -1, -1) for part in images.split(batch))
+        return torch.cat([self.module(part)[0].float().cpu() for part in parts])
 
 
 DIMS = {"small-conv": DIM, "inception": 2048}
@@ -130,22 +131,42 @@ def names() -> tuple[str, ...]:
     return tuple(DIMS)
 
 
-@functools.cache
-def load(name: str, weights: str | None = None, device: str = "cpu") -> Extractor:
-    """The extractor `name`. weights: path of the weights file, for inception (default: the variable SKIPBENCH_INCEPTION)."""
-    if name == "small-conv":
-        module = SmallConv(name, [str(DIM)]).eval()
-        return Extractor(name, weights_digest(module), DIM, "none", str(DIM), name, module.to(device), minimum=8)
+def load(name: str, weights: str | Path | None = None, device: str = "cpu", digest: str | None = None) -> Extractor:
+    """The extractor `name`, loaded once per process, device and weights file.
+
+    weights: path of the weights file, for inception (default: the variable SKIPBENCH_INCEPTION). digest: the sha256
+    that its weights must have, or how it begins. BadInput, one line, if something of this does not hold; no network.
+    """
+    if name not in DIMS:
+        raise unknown("extractor", name, names())
     if name == "inception":
-        return _inception(Path(weights or os.environ.get(INCEPTION_PATH, INCEPTION_FILE)), device)
-    raise unknown("extractor", name, names())
+        path = Path(weights or os.environ.get(INCEPTION_PATH) or INCEPTION_FILE)
+        if not path.is_file():
+            raise BadInput(f"extractor inception: no weights file at {path}; get {INCEPTION_FILE} from the releases of "
+                           f"toshas/torch-fidelity and set {INCEPTION_PATH} to its path")
+        found = _inception(path.resolve(), path.stat().st_mtime_ns, str(device))
+    elif weights is not None:
+        raise BadInput(f"weights: {str(weights)!r} given; extractor {name} has fixed weights and takes no file")
+    else:
+        found = _small_conv(str(device))
+    if digest is not None and not (digest and found.digest.startswith(digest.lower())):
+        raise BadInput(f"extractor {name}: its weights have sha256 {found.digest}, expected {digest!r}")
+    return found
 
 
-def _inception(path: Path, device: str) -> Extractor:
-    """InceptionV3 from a local file. torch-fidelity unpickles it freely, so the file must be the published one, or tensors only."""
-    if not path.is_file():
-        raise BadInput(f"extractor inception: no weights file at {path}; get {INCEPTION_FILE} from the releases of "
-                       f"toshas/torch-fidelity and set {INCEPTION_PATH} to its path")
+@functools.cache
+def _small_conv(device: str) -> Extractor:
+    module = SmallConv("small-conv", [str(DIM)]).eval()
+    digest = weights_digest(module)
+    return Extractor("small-conv", digest, DIM, "none", str(DIM), "small-conv", module.to(device), minimum=8)
+
+
+@functools.cache
+def _inception(path: Path, changed: int, device: str) -> Extractor:
+    """InceptionV3 from a local file; `changed`, its time of change, makes another file at the same path another one.
+
+    torch-fidelity unpickles the file freely, so only a file of nothing but tensors gets that far.
+    """
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -155,11 +176,13 @@ def _inception(path: Path, device: str) -> Extractor:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     try:
-        module = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
-    except RuntimeError as error:
+        with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads the file
+            module = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"],
+                                                 feature_extractor_weights_path=str(path))
+    except (RuntimeError, TypeError) as error:
         raise BadInput(f"extractor inception: {path} does not fit: {str(error).splitlines()[0]}") from None
-    return Extractor("inception", digest, 2048, "bilinear to 299 as in TensorFlow 1", "2048", "inception-v3-compat",
-                     module.to(device), minimum=1, weights=str(path))
+    return Extractor("inception", digest, DIMS["inception"], "bilinear to 299 as in TensorFlow 1", "2048",
+                     "inception-v3-compat", module.to(device), minimum=1, weights=str(path))
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -172,8 +195,11 @@ def weights_digest(module: nn.Module) -> str:
 
 
 def check_images(images: Tensor, minimum: int) -> None:
-    """BadInput if these are not uint8 (N, 1 or 3, H, W) of at least `minimum` pixels a side."""
+    """BadInput if these are not uint8 (N, 1 or 3, H, W), N at least 1, of at least `minimum` pixels a side."""
+    if not isinstance(images, Tensor):
+        raise BadInput(f"images: {type(images).__name__} given; a uint8 tensor expected")
     if images.dtype != torch.uint8:
         raise BadInput(f"images: dtype {images.dtype} given; uint8 expected")
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < minimum:
-        raise BadInput(f"images: shape {tuple(images.shape)} given; (N, 1 or 3, H, W) with H and W of at least {minimum} expected")
+    if images.ndim != 4 or not len(images) or images.shape[1] not in (1, 3) or min(images.shape[2:]) < minimum:
+        raise BadInput(f"images: shape {tuple(images.shape)} given; "
+                       f"(N, 1 or 3, H, W) with H and W of at least {minimum} expected")

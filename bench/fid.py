@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -20,10 +21,10 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput
-from bench.features import Extractor
+from bench.features import Extractor, check_images
 from datasets import Store
 
-BATCH = 1024  # reference images read at a time
+BATCH = 1024  # images whose features are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,25 @@ class Accumulator:
             raise BadInput(f"samples: {self.size} given; more than the {len(self.shift)} feature dimensions are needed")
         mean = self.total / self.size
         sigma = (self.products - self.size * np.outer(mean, mean)) / (self.size - 1)
+        if not np.isfinite(sigma).all():
+            raise BadInput("features: not finite; the extractor's weights are damaged")
         return Statistics(self.shift + mean, sigma, self.size)
 
 
 def statistics(images: Tensor, extractor: Extractor) -> Statistics:
-    """Of uint8 images (N, C, H, W)."""
+    """Of uint8 images (N, C, H, W); BadInput for N <= dim and for what are no such images."""
+    check_images(images, extractor.minimum)
     total = Accumulator()
-    total.add(extractor(images))
+    for part in images.split(BATCH):
+        total.add(extractor(part))
     return total.statistics()
 
 
 def distance(images: Tensor, reference: Statistics, extractor: Extractor) -> float:
     """The Frechet distance of uint8 images (N, C, H, W) to the reference; BadInput for N <= dim."""
+    if reference.mu.shape != (extractor.dim,):
+        raise BadInput(f"reference: statistics of {len(reference.mu)} dimensions given; "
+                       f"{extractor.name} has {extractor.dim}")
     return frechet(statistics(images, extractor), reference)
 
 
@@ -89,35 +97,53 @@ def frechet(a: Statistics, b: Statistics) -> float:
 
 
 def reference(store: Store, extractor: Extractor, data: Path) -> Statistics:
-    """Statistics of a whole dataset, kept under DATA/.reference by the digests of the data and of the extractor's weights."""
+    """Statistics of a whole dataset, kept under DATA/.reference by the digests of data and extractor."""
     path = Path(data) / ".reference" / f"{store.digest[:32]}-{extractor.name}-{extractor.digest[:32]}.npz"
-    if found := _read(path):
+    key = f"{store.digest} {extractor.name} {extractor.digest}"
+    if found := _read(path, key, extractor.dim):
         return found
     total = Accumulator()
     for start in range(0, store.count, BATCH):
         total.add(extractor(torch.from_numpy(np.array(store.images[start:start + BATCH]))))
     made = total.statistics()
-    _write(path, made)
+    _write(path, made, key)
     return made
 
 
-def _read(path: Path) -> Statistics | None:
-    """Kept statistics, None if there are none or their own digest does not fit (then they are made again)."""
+def _read(path: Path, key: str, dim: int) -> Statistics | None:
+    """Kept statistics, None if there are none, or if they are damaged or of something else (then they are made again).
+
+    A file made before keys were written into it is known by its name alone.
+    """
     try:
         with np.load(path, allow_pickle=False) as kept:
             found = Statistics(kept["mu"], kept["sigma"], int(kept["size"]))
-            return found if str(kept["digest"]) == found.digest else None
+            whole = str(kept["digest"]) == found.digest and str(kept["key"] if "key" in kept else key) == key
+            return found if whole and (found.mu.shape, found.sigma.shape) == ((dim,), (dim, dim)) else None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 
-def _write(path: Path, made: Statistics) -> None:
+def _write(path: Path, made: Statistics, key: str) -> None:
+    """Written beside under a name of its own, since several workers and nodes may do so at once; flushed; renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(partial, mu=made.mu, sigma=made.sigma, size=made.size, digest=made.digest)
-    partial.replace(path)
+    handle, partial = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".npz", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, mu=made.mu, sigma=made.sigma, size=made.size, digest=made.digest, key=key)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).chmod(0o644)  # others on the same store may read it
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Images in [-1, 1] to uint8: clamped, (x + 1) * 127.5, rounded half to even. The inverse of the training's scaling."""
+    """Images in [-1, 1] to uint8: clamped, (x + 1) * 127.5, rounded half to even; inverts the training's scaling.
+
+    BadInput if something is not finite: a cast of nan gives whatever the hardware likes.
+    """
+    if not bool(x.isfinite().all()):
+        raise BadInput(f"images: {int((~x.isfinite()).sum())} of {x.numel()} values are not finite")
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -5,6 +5,9 @@ from models.scaling import Scaling, Where, register
 from models.weights import load_published
 from models.zoo import build, flops, presets, spec
 
-__all__ = ["Method", "Scaling", "Where", "build", "flops", "load_published", "methods", "parse_method", "presets", "register", "spec"]
+__all__ = [
+    "Method", "Scaling", "Where", "build", "flops", "load_published", "methods", "parse_method", "presets", "register",
+    "spec",
+]
 
 load_contrib()  # last: what users add imports from here

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 def sinusoid(timesteps: Tensor, width: int, sine_first: bool = False, closed: bool = False) -> Tensor:
     """Sinusoidal embedding, (B,) -> (B, width). Frequencies 10^(-4 k / half), or over half - 1 where `closed`.
 
-    arXiv 1706.03762, section 3.5; the order of the halves and the last frequency are what implementations differ in. So is
-    the order of the products: at a timestep of 999 an exponent rounded otherwise moves a phase by 5e-5.
+    arXiv 1706.03762, section 3.5. Implementations differ in the order of the halves, in the last frequency, and in the
+    order of the products: at a timestep of 999 an exponent rounded otherwise moves a phase by 5e-5.
     """
     half = width // 2
     k = torch.arange(half, dtype=torch.float32, device=timesteps.device)
@@ -34,7 +34,8 @@ def check_inputs(x: Tensor, timesteps: Tensor, channels: int, size: int) -> None
     if x.ndim != 4 or x.shape[1:] != (channels, size, size):
         raise ValueError(f"x: shape {tuple(x.shape)} does not fit; the model takes (B, {channels}, {size}, {size})")
     if timesteps.shape != x.shape[:1]:
-        raise ValueError(f"timesteps: shape {tuple(timesteps.shape)} does not fit; the model takes ({len(x)},), one per image")
+        got = tuple(timesteps.shape)
+        raise ValueError(f"timesteps: shape {got} does not fit; the model takes ({len(x)},), one per image")
 
 
 def check_condition(condition: Tensor | None, batch: int, classes: int, context: tuple[int, int] | None) -> None:

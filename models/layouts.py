@@ -1,7 +1,7 @@
 """Key layouts of public checkpoints, recognised by their keys: where each parameter of ours stands in them.
 
     U-ViT                the names are ours
-    ScaleLong            U-ViT, and se.layer1 / se.layer2 shared, or se.k.layer1 / se.k.layer2 with k = 0 the deepest skip
+    ScaleLong            U-ViT; se.layer1 and se.layer2 shared, or se.k.layer1 and se.k.layer2, k = 0 the deepest skip
     improved-diffusion   input_blocks, middle_block, output_blocks, numbered; qkv interleaved per head (H, 3, C / H)
     DDIM                 down, mid, up by level, up.0 the highest resolution; q, k and v are 1x1 convolutions
 """
@@ -50,70 +50,72 @@ def _scalelong(model: UViT) -> Iterator[tuple[str, str]]:
         yield f"scaling.nets.{name}", f"se.{rest}" if shared else f"se.{len(model.wheres) - 1 - int(which)}.{rest}"
 
 
-# Convolutional UNets: pairs (our module, theirs), and how the parameters inside residual and attention blocks are called.
+# Convolutional UNets: pairs (our module, theirs), and the names inside residual blocks, ours to theirs.
 
+Pair = tuple[str, str]
+KINDS = ("weight", "bias")
 RES_IMPROVED = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "embed": "emb_layers.1",
     "norm2": "out_layers.0", "conv2": "out_layers.3", "shortcut": "skip_connection",
 }
-RES_DDIM = {"norm1": "norm1", "conv1": "conv1", "embed": "temb_proj", "norm2": "norm2", "conv2": "conv2", "shortcut": "nin_shortcut"}
+RES_DDIM = {
+    "norm1": "norm1", "conv1": "conv1", "embed": "temb_proj",
+    "norm2": "norm2", "conv2": "conv2", "shortcut": "nin_shortcut",
+}
 
 
-def _improved(model: UNet) -> Iterator[tuple[str, str]]:
+def _improved(model: UNet) -> Iterator[Pair]:
     """Modules of improved-diffusion: stages are numbered through, the resampling layers too."""
-    yield from (("time1", "time_embed.0"), ("time2", "time_embed.2"), ("conv_in", "input_blocks.0.0"), ("norm_out", "out.0"), ("conv_out", "out.2"))
+    yield from (("time1", "time_embed.0"), ("time2", "time_embed.2"), ("conv_in", "input_blocks.0.0"))
     yield from (("mid1.res", "middle_block.0"), ("mid1.attn", "middle_block.1"), ("mid2.res", "middle_block.2"))
-    number = 1
-    for level, step in enumerate(model.down):
-        for block, stage in enumerate(step["blocks"]):
-            yield from _parts(stage, f"down.{level}.blocks.{block}", f"input_blocks.{number}.0", f"input_blocks.{number}.1")
-            number += 1
-        if "sample" in step:
-            yield f"down.{level}.sample.conv", f"input_blocks.{number}.0.op"
-            number += 1
-    number = 0
-    for position, step in enumerate(model.up):
-        for block, stage in enumerate(step["blocks"]):
-            yield from _parts(stage, f"up.{position}.blocks.{block}", f"output_blocks.{number}.0", f"output_blocks.{number}.1")
-            number += 1
-        if "sample" in step:  # it follows the last stage under that stage's number
-            yield f"up.{position}.sample.conv", f"output_blocks.{number - 1}.{1 if stage.attn is None else 2}.conv"
+    yield from (("norm_out", "out.0"), ("conv_out", "out.2"))
+    for side, group, number in (("down", "input_blocks", 1), ("up", "output_blocks", 0)):
+        for position, step in enumerate(getattr(model, side)):
+            for block, stage in enumerate(step["blocks"]):
+                theirs = f"{group}.{number}"
+                yield from _parts(stage, f"{side}.{position}.blocks.{block}", f"{theirs}.0", f"{theirs}.1")
+                number += 1
+            if "sample" in step and side == "down":
+                yield f"{side}.{position}.sample.conv", f"{group}.{number}.0.op"
+                number += 1
+            elif "sample" in step:  # upsampling follows the last stage under that stage's number
+                yield f"{side}.{position}.sample.conv", f"{theirs}.{1 if stage.attn is None else 2}.conv"
 
 
-def _ddim(model: UNet) -> Iterator[tuple[str, str]]:
+def _ddim(model: UNet) -> Iterator[Pair]:
     """Modules of DDIM: residual and attention blocks of a level in two lists."""
-    yield from (("time1", "temb.dense.0"), ("time2", "temb.dense.1"), ("conv_in", "conv_in"), ("norm_out", "norm_out"), ("conv_out", "conv_out"))
+    yield from (("time1", "temb.dense.0"), ("time2", "temb.dense.1"), ("conv_in", "conv_in"))
     yield from (("mid1.res", "mid.block_1"), ("mid1.attn", "mid.attn_1"), ("mid2.res", "mid.block_2"))
-    for level, step in enumerate(model.down):
-        for block, stage in enumerate(step["blocks"]):
-            yield from _parts(stage, f"down.{level}.blocks.{block}", f"down.{level}.block.{block}", f"down.{level}.attn.{block}")
-        if "sample" in step:
-            yield f"down.{level}.sample.conv", f"down.{level}.downsample.conv"
-    for position, step in enumerate(model.up):
-        level = len(model.up) - 1 - position
-        for block, stage in enumerate(step["blocks"]):
-            yield from _parts(stage, f"up.{position}.blocks.{block}", f"up.{level}.block.{block}", f"up.{level}.attn.{block}")
-        if "sample" in step:
-            yield f"up.{position}.sample.conv", f"up.{level}.upsample.conv"
+    yield from (("norm_out", "norm_out"), ("conv_out", "conv_out"))
+    for side in ("down", "up"):
+        for position, step in enumerate(getattr(model, side)):
+            theirs = f"{side}.{position if side == 'down' else len(model.up) - 1 - position}"
+            for block, stage in enumerate(step["blocks"]):
+                ours = f"{side}.{position}.blocks.{block}"
+                yield from _parts(stage, ours, f"{theirs}.block.{block}", f"{theirs}.attn.{block}")
+            if "sample" in step:
+                yield f"{side}.{position}.sample.conv", f"{theirs}.{side}sample.conv"
 
 
-def _parts(stage: Stage, ours: str, res: str, attention: str) -> Iterator[tuple[str, str]]:
+def _parts(stage: Stage, ours: str, res: str, attention: str) -> Iterator[Pair]:
     yield f"{ours}.res", res
     if stage.attn is not None:
         yield f"{ours}.attn", attention
 
 
-def _translate(
-    model: UNet, pairs: Iterable[tuple[str, str]], res: dict[str, str], attention: Callable[[AttentionBlock, str], dict[str, Source]]
-) -> dict[str, Source]:
+Attention = Callable[[AttentionBlock, str], dict[str, Source]]
+
+
+def _translate(model: UNet, pairs: Iterable[Pair], res: dict[str, str], attention: Attention) -> dict[str, Source]:
     """The sources of all parameters of the modules in `pairs`."""
     table: dict[str, Source] = {}
     for ours, theirs in pairs:
         module = model.get_submodule(ours)
-        if isinstance(module, ResBlock):
-            found = {name: Source((f"{theirs}.{res[name.split('.')[0]]}.{name.split('.')[1]}",)) for name in module.state_dict()}
-        elif isinstance(module, AttentionBlock):
+        if isinstance(module, AttentionBlock):
             found = attention(module, theirs)
+        elif isinstance(module, ResBlock):
+            split = (name.split(".") for name in module.state_dict())
+            found = {f"{part}.{kind}": Source((f"{theirs}.{res[part]}.{kind}",)) for part, kind in split}
         else:
             found = {name: Source((f"{theirs}.{name}",)) for name in module.state_dict()}
         table |= {f"{ours}.{name}": source for name, source in found.items()}
@@ -125,21 +127,21 @@ def _attention_improved(block: AttentionBlock, theirs: str) -> dict[str, Source]
         """Rows (H 3 C/H) to (3 H C/H)."""
         return _matrix(x).unflatten(0, (block.heads, 3, -1)).transpose(0, 1).flatten(0, 2)
 
-    table = {f"qkv.{kind}": Source((f"{theirs}.qkv.{kind}",), by_kind) for kind in ("weight", "bias")}
-    return table | _norm_and_projection(theirs)
+    qkv = {f"qkv.{kind}": Source((f"{theirs}.qkv.{kind}",), by_kind) for kind in KINDS}
+    return qkv | _norm_and_projection(theirs)
 
 
 def _attention_ddim(block: AttentionBlock, theirs: str) -> dict[str, Source]:
     def stack(*parts: Tensor) -> Tensor:
         return torch.cat([_matrix(part) for part in parts])
 
-    table = {f"qkv.{kind}": Source(tuple(f"{theirs}.{part}.{kind}" for part in "qkv"), stack) for kind in ("weight", "bias")}
-    return table | _norm_and_projection(theirs)
+    qkv = {f"qkv.{kind}": Source(tuple(f"{theirs}.{part}.{kind}" for part in "qkv"), stack) for kind in KINDS}
+    return qkv | _norm_and_projection(theirs)
 
 
 def _norm_and_projection(theirs: str) -> dict[str, Source]:
     return {f"{ours}.{kind}": Source((f"{theirs}.{name}.{kind}",), _matrix)
-            for ours, name in (("norm", "norm"), ("proj", "proj_out")) for kind in ("weight", "bias")}
+            for ours, name in (("norm", "norm"), ("proj", "proj_out")) for kind in KINDS}
 
 
 def _matrix(x: Tensor) -> Tensor:

@@ -43,14 +43,15 @@ def parameters(name: str) -> dict[str, Any]:
 
 
 def parse_method(text: str) -> Method:
-    """Read `name` or `name(key=value, ...)`, values literals; ValueError, one line, names what is wrong and the choices."""
+    """Read `name` or `name(key=value, ...)`, values literals; ValueError, one line, with the choices."""
     name, given = _parse(text)
     if name not in REGISTRY:
         raise ValueError(f"method {name!r} is unknown; choose from {', '.join(REGISTRY)}")
     known = parameters(name)
     for key in given:
         if key not in known:
-            raise ValueError(f"{name}: parameter {key!r} is unknown; choose from {', '.join(known) or 'none, it takes no parameter'}")
+            choices = ", ".join(known) or "none, it takes no parameter"
+            raise ValueError(f"{name}: parameter {key!r} is unknown; choose from {choices}")
     return Method(name, {key: _checked(name, key, given.get(key, default), default) for key, default in known.items()})
 
 
@@ -65,7 +66,8 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
                 return node.func.id, dict(pairs)
     except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
         pass
-    raise ValueError(f"method {text!r} is not of the form name or name(key=value, ...); choose from {', '.join(REGISTRY)}")
+    choices = ", ".join(REGISTRY)
+    raise ValueError(f"method {text!r} is not of the form name or name(key=value, ...); choose from {choices}")
 
 
 # What a parameter may be, by the type of its default, and how an error says it.

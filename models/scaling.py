@@ -1,7 +1,8 @@
 """Every scaling method: one small class each, registered by name.
 
-A method acts at three places and nowhere else: `skip` on what a long skip carries, `join` where it meets the trunk, and
-`residual` on every short residual sum. A backbone calls `join` at each of its N long skips and `residual` in each block.
+A method acts at three places and nowhere else: `skip` on what a long skip carries, `join` where it meets the trunk,
+and `residual` on every short residual sum. A backbone calls `join` at each of its N long skips and `residual` in each
+block.
 
 Tokens have shape (B, L, D), feature maps (B, C, H, W); the channel axis is the last of tokens, the second of maps.
 """
@@ -22,9 +23,9 @@ from torch import Tensor, nn
 class Where:
     """A long skip: index 1 is the shallowest (outermost), N the deepest; level 1 the highest resolution.
 
-    channels: of the skip. tokens: length of a token sequence, None for maps. trunk: channels of the trunk it joins, None
-    for as many as the skip's. patches: how many of the tokens, the last ones, are a square image. In a U-ViT every skip is
-    a level of its own.
+    channels: of the skip. tokens: length of a token sequence, None for maps. trunk: channels of the trunk it joins,
+    None for as many as the skip's. patches: how many of the tokens, the last ones, are a square image. In a U-ViT every
+    skip is a level of its own.
     """
 
     index: int
@@ -50,8 +51,8 @@ class Where:
 class Scaling(nn.Module):
     """A method that scales nothing, and the base of all others.
 
-    Parameters are keyword arguments of `__init__` with a default, whose type theirs must have; `valid` may narrow them by
-    a test and the words that an error says of it.
+    Parameters are keyword arguments of `__init__`, of the type of their default; `valid` may narrow them by a test and
+    the words that an error says of it.
     """
 
     valid: ClassVar[Mapping[str, tuple[Callable[[Any], bool], str]]] = {}
@@ -163,7 +164,7 @@ class Constant(Scaling):
 
 @register("constant_reversed")
 class ConstantReversed(Constant):
-    """kappa^(N-i): the shallowest skip is the weakest. A control: the factors of CS (arXiv 2310.13545) in reverse order."""
+    """kappa^(N-i), the shallowest skip the weakest. A control: the factors of CS, arXiv 2310.13545, reversed."""
 
     def skip(self, s: Tensor, where: Where) -> Tensor:
         return s * self.kappa ** (where.levels - where.level if self.index == "level" else where.N - where.index)
@@ -189,7 +190,10 @@ class Calibration(nn.Module):
 
 @register("learnable")
 class Learnable(Scaling):
-    """LS: one calibration net for all skips (per distinct width in a UNet); r is its reduction. ScaleLong, arXiv 2310.13545."""
+    """LS: one calibration net for all skips, of reduction r. ScaleLong, arXiv 2310.13545.
+
+    In a UNet, where a gate belongs to a channel, one for all skips of the same width.
+    """
 
     valid = {"r": (lambda r: r >= 1, "a whole number of at least 1")}
 
@@ -218,7 +222,7 @@ class LearnablePerSkip(Scaling):
 
 @register("residual_inv_sqrt2")
 class ResidualInverseSqrt2(Scaling):
-    """(x + h) / sqrt2 on the short residual sums, long skips untouched. Score SDE, arXiv 2011.13456; EDM, arXiv 2206.00364."""
+    """(x + h) / sqrt2 on short residual sums, not on long skips. Score SDE, arXiv 2011.13456; EDM, arXiv 2206.00364."""
 
     def residual(self, x: Tensor, h: Tensor) -> Tensor:
         return (x + h) * 2**-0.5
@@ -226,7 +230,10 @@ class ResidualInverseSqrt2(Scaling):
 
 @register("mp_cat")
 class MagnitudePreservingCat(Scaling):
-    """Magnitude-preserving concatenation with balance t. EDM2, arXiv 2312.02696. Equals none at t = 1/2, equal widths."""
+    """Magnitude-preserving concatenation with balance t. EDM2, arXiv 2312.02696.
+
+    At t = 1/2 it equals none where trunk and skip are equally wide, as in every U-ViT.
+    """
 
     valid = {"t": (lambda t: 0 < t < 1, "0 < t < 1")}
 
@@ -243,7 +250,7 @@ class MagnitudePreservingCat(Scaling):
 
 @register("norm_cat")
 class NormCat(Scaling):
-    """Linear(LayerNorm(cat)), the linear layer being the backbone's own. Skip-DiT, arXiv 2411.17616; HunyuanDiT, arXiv 2405.08748.
+    """Linear(LayerNorm(cat)), the linear layer the backbone's own. Skip-DiT, arXiv 2411.17616; HunyuanDiT, 2405.08748.
 
     In a U-ViT that layer is `skip_linear`; in a UNet the first convolution and the 1x1 shortcut of the block.
     """
@@ -330,13 +337,15 @@ class SkipTuning(Scaling):
 class FreeU(Scaling):
     """Stronger trunk, weaker low frequencies of the skip, in the two deepest decoder stages. FreeU, arXiv 2309.11497.
 
-    b1, s1 act in the deepest stage, b2, s2 in the next; the defaults are those for Stable Diffusion 1.4. For sampling from
-    a trained network. In a U-ViT a stage is a block, the image is the patches, and other tokens stay as they are.
+    b1, s1 act in the deepest stage, b2, s2 in the next; the defaults are common with Stable Diffusion. For sampling
+    from a trained network. In a U-ViT a stage is a block, the image is the patches, and other tokens stay as they are.
     """
 
     valid = {"b1": FACTOR, "b2": FACTOR, "s1": FACTOR, "s2": FACTOR}
 
-    def __init__(self, wheres: Sequence[Where], b1: float = 1.3, b2: float = 1.4, s1: float = 0.9, s2: float = 0.2) -> None:
+    def __init__(
+        self, wheres: Sequence[Where], b1: float = 1.3, b2: float = 1.4, s1: float = 0.9, s2: float = 0.2
+    ) -> None:
         super().__init__(wheres)
         self.stages = ((b1, s1), (b2, s2))
 
@@ -350,7 +359,7 @@ class FreeU(Scaling):
 
 
 def _strengthen(x: Tensor, b: float) -> Tensor:
-    """The first half of the channels of (B, C, H, W) times 1 + (b - 1) m, m in [0, 1] the normalised mean over channels."""
+    """The first half of the channels of (B, C, H, W) times 1 + (b - 1) m, m the channels' mean brought to [0, 1]."""
     mean = x.mean(1, keepdim=True)
     low, high = mean.amin((2, 3), keepdim=True), mean.amax((2, 3), keepdim=True)
     # A flat mean, where the normalisation is 0 / 0, counts as 0.

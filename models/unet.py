@@ -20,10 +20,10 @@ class UNetConfig:
     """Size, condition and family.
 
     mult: channels per level, in units of `channels`. blocks: residual blocks per level on the way down, one more on the
-    way up. attention: resolutions (pixels) with attention of `heads` heads; the middle always has it. classes: 0 for none.
-    context: (tokens, width) of a text, None for none. groups, eps: of the group norms.
-    scale_shift: the time embedding scales and shifts the second norm, else it is added before it. sine_first, closed: of
-    the embedding. padded_down: downsampling pads right and bottom only. zero_init: last layer of every branch starts at 0.
+    way up. attention: resolutions (pixels) with attention of `heads` heads; the middle always has it. classes: 0 for
+    none. context: (tokens, width) of a text, None for none. groups, eps: of the group norms. scale_shift: the time
+    embedding scales and shifts the second norm, else it is added before it. sine_first, closed: of the embedding.
+    padded_down: downsampling pads right and bottom only. zero_init: the last layer of every branch starts at 0.
     """
 
     image_size: int
@@ -51,7 +51,7 @@ class UNetConfig:
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, conv; the time embedding; norm, SiLU, dropout, conv; residual sum with the input, mapped if widths differ."""
+    """norm, SiLU, conv; time; norm, SiLU, dropout, conv; residual sum with the input, mapped if widths differ."""
 
     def __init__(self, config: UNetConfig, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class ResBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over all positions; text, where there is any, joins as further keys and values (GLIDE, arXiv 2112.10741)."""
+    """Self-attention over all positions; text, if any, joins as further keys and values (GLIDE, arXiv 2112.10741)."""
 
     def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """Noise prediction from (B, C, S, S) images, timesteps (B,) in [0, 999] and a condition: long (B,) or float (B, M, W)."""
+    """Noise from images (B, C, S, S), timesteps (B,) in [0, 999] and a condition: long (B,) or float (B, M, W)."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class UNet(nn.Module):
         self.scaling = Scaling(self.wheres)
 
     def _way_down(self) -> tuple[int, list[Where]]:
-        """Make the encoder: its last channels, and its long skips, shallowest first; their `trunk` and N are not known yet."""
+        """Make the encoder: its last channels, and its long skips, shallowest first, without `trunk` and N."""
         config, levels, channels = self.config, len(self.config.mult), self.config.channels
         skips = [Where(1, 0, 1, levels, channels)]
 

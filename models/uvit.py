@@ -81,7 +81,7 @@ class Block(nn.Module):
 
 
 class UViT(nn.Module):
-    """Noise prediction from (B, C, S, S) images, timesteps (B,) in [0, 999] and a condition: long (B,) or float (B, M, W)."""
+    """Noise from images (B, C, S, S), timesteps (B,) in [0, 999] and a condition: long (B,) or float (B, M, W)."""
 
     def __init__(self, config: UViTConfig) -> None:
         super().__init__()
@@ -134,8 +134,9 @@ class UViT(nn.Module):
 
 def _unpatchify(x: Tensor, patch: int, size: int) -> Tensor:
     """(B, h w, p1 p2 C) -> (B, C, h p1, w p2)."""
-    h = size // patch
-    return x.unflatten(-1, (patch, patch, -1)).unflatten(1, (h, h)).permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, size, size)
+    side = size // patch
+    cells = x.unflatten(-1, (patch, patch, -1)).unflatten(1, (side, side))
+    return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, size, size)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.layouts import Source, sources
-from models.zoo import build
+from models.methods import parse_method
+from models.zoo import build, spec
 
 State = dict[str, Tensor]
 PARTS = ("ema", "state_dict", "model")  # what trainers call the weights in a larger file, best first
@@ -27,15 +28,18 @@ def load_published(model: nn.Module, state_dict: State) -> None:
     """
     found = sources(model, state_dict)
     needed = dict.fromkeys(key for source in found.values() for key in source.keys)
-    missing, unexpected = [key for key in needed if key not in state_dict], [key for key in state_dict if key not in needed]
+    missing = [key for key in needed if key not in state_dict]
+    unexpected = [key for key in state_dict if key not in needed]
     if missing or unexpected:
-        hint = "; se.* is for the methods learnable and learnable_per_skip" if any(key.startswith("se.") for key in unexpected) else ""
+        gates = any(key.startswith("se.") for key in unexpected)
+        hint = "; se.* is for the methods learnable and learnable_per_skip" if gates else ""
         raise ValueError(f"weights: missing keys: {_list(missing)}; unexpected keys: {_list(unexpected)}{hint}")
-    own = model.state_dict()
-    made = {name: _convert(source, state_dict, own[name].shape) for name, source in found.items()}
-    wrong = [f"{', '.join(found[name].keys)} do not make {tuple(own[name].shape)}" for name, tensor in made.items() if tensor is None]
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    made = {name: _convert(source, state_dict, shapes[name]) for name, source in found.items()}
+    wrong = [name for name, tensor in made.items() if tensor is None]
     if wrong:
-        raise ValueError(f"weights: shapes differ: {_list(wrong)}")
+        said = (f"{', '.join(found[name].keys)} do not make {tuple(shapes[name])}" for name in wrong)
+        raise ValueError(f"weights: shapes differ: {', '.join(said)}")
     model.load_state_dict(made)
 
 
@@ -57,6 +61,7 @@ def import_weights(path: Path, preset: str, method: str, out: Path, **overrides:
     path, out = Path(path), Path(out)
     if path.exists() and out.exists() and path.samefile(out):
         raise ValueError(f"out: {out} is the file that is read; choose another")
+    spec(preset), parse_method(method)  # a typo is said before a large file is read
     state = read(path)
     outputs = [len(state[key]) for key in OUTPUTS if key in state and state[key].ndim]
     model = build(preset, method, **({"out_channels": outputs[0]} if outputs else {}) | overrides)
@@ -93,7 +98,7 @@ def _is_safetensors(path: Path) -> bool:
 
 def _unwrap(content: object) -> State | None:
     """The weights in what a trainer saved; None if there are none."""
-    if isinstance(content, dict) and content and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+    if _is_state(content):
         return content
     if isinstance(content, list | tuple):  # DDIM: weights, optimizer, epoch, step and, if kept, their moving average
         parts = content[::-1]
@@ -104,8 +109,14 @@ def _unwrap(content: object) -> State | None:
     return next((part for part in map(_unwrap, parts) if part is not None), None)
 
 
+def _is_state(content: object) -> TypeGuard[State]:
+    """Whether it is tensors by name, and not empty."""
+    return isinstance(content, dict) and len(content) > 0 and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
+
+
 def export(model: nn.Module, path: Path) -> None:
-    """All weights of a model as safetensors, under our names; whole or not at all. ValueError if it cannot be written."""
+    """All weights of a model as safetensors, under our names, whole or not at all. ValueError where that fails."""
     path = Path(path)
     beside = path.with_name(path.name + ".partial")
     try:

@@ -18,31 +18,33 @@ from models.uvit import UViT, UViTConfig
 Config = UNetConfig | UViTConfig
 OVERRIDES = ("in_channels", "out_channels", "image_size", "dropout")
 
-# The improved-diffusion family takes the defaults of UNetConfig; DDIM's differs in these. Matched UNets keep the shape of a
-# published one and its four channels per group; only the width is theirs.
-DDIM: dict[str, Any] = dict(eps=1e-6, scale_shift=False, sine_first=True, closed=True, padded_down=True, zero_init=False)
+# The improved-diffusion family takes the defaults of UNetConfig; DDIM's differs in these. The UNets called `matched`
+# have the shape of their dataset's published one and its four channels per group, and are narrower.
+DDIM: dict[str, Any] = {
+    "eps": 1e-6, "scale_shift": False, "sine_first": True, "closed": True, "padded_down": True, "zero_init": False,
+}
 TEXT = (77, 768)  # tokens and width of CLIP ViT-L/14
 
 # fmt: off
 PRESETS: dict[str, Config] = {
-    # matched miniatures for 8x8 grey images   size  patch  width  depth  heads
-    "uvit-xs":                       UViTConfig(  8,     2,    32,     8,     2, in_channels=1),
-    "unet-xs":                       UNetConfig(  8,    16, (1, 1, 1),       1, (4,),    2, in_channels=1, groups=4),
-    # U-ViT, published                         size  patch  width  depth  heads
-    "uvit-s-2":                      UViTConfig( 32,     2,   512,    12,     8),
-    "uvit-s-4":                      UViTConfig( 64,     4,   512,    12,     8),
-    "uvit-m-4":                      UViTConfig( 64,     4,   768,    16,    12, classes=1000),
-    "uvit-l-4":                      UViTConfig( 64,     4,  1024,    20,    16, classes=1000),
-    "uvit-s-2-t2i":                  UViTConfig( 32,     2,   512,    12,     8, in_channels=4, context=TEXT),
-    "uvit-s-2-deep-t2i":             UViTConfig( 32,     2,   512,    16,     8, in_channels=4, context=TEXT),
-    # UNet, published                          size  width  mult        blocks  attention  heads
-    "unet-iddpm-cifar10":            UNetConfig( 32,   128, (1, 2, 2, 2),    3, (16, 8), 4, dropout=0.3),
-    "unet-ddim-celeba64":            UNetConfig( 64,   128, (1, 2, 2, 2, 4), 2, (16,),   1, dropout=0.1, **DDIM),
+    # matched miniatures for 8x8 grey images
+    "uvit-xs":               UViTConfig( 8, patch=2, width=32, depth=8, heads=2, in_channels=1),
+    "unet-xs":               UNetConfig( 8, 16, (1, 1, 1),       1, (4,),    heads=2, in_channels=1, groups=4),
+    # U-ViT, published: size, patch, width, depth, heads
+    "uvit-s-2":              UViTConfig(32, 2,  512, 12,  8),
+    "uvit-s-4":              UViTConfig(64, 4,  512, 12,  8),
+    "uvit-m-4":              UViTConfig(64, 4,  768, 16, 12, classes=1000),
+    "uvit-l-4":              UViTConfig(64, 4, 1024, 20, 16, classes=1000),
+    "uvit-s-2-t2i":          UViTConfig(32, 2,  512, 12,  8, in_channels=4, context=TEXT),
+    "uvit-s-2-deep-t2i":     UViTConfig(32, 2,  512, 16,  8, in_channels=4, context=TEXT),
+    # UNet, published: size, width, its multiples per level, blocks, resolutions with attention
+    "unet-iddpm-cifar10":    UNetConfig(32, 128, (1, 2, 2, 2),    3, (16, 8), heads=4, dropout=0.3),
+    "unet-ddim-celeba64":    UNetConfig(64, 128, (1, 2, 2, 2, 4), 2, (16,),   heads=1, dropout=0.1, **DDIM),
     # UNet, within 10 % of the parameters of uvit-s-2, uvit-s-4, uvit-m-4 and uvit-s-2-t2i
-    "unet-cifar10-matched":          UNetConfig( 32,   120, (1, 2, 2, 2),    3, (16, 8), 4, dropout=0.3, groups=30),
-    "unet-celeba64-matched":         UNetConfig( 64,    96, (1, 2, 2, 2, 4), 2, (16,),   1, dropout=0.1, groups=24, **DDIM),
-    "unet-imagenet64":               UNetConfig( 64,   128, (1, 2, 3, 4),    3, (16, 8), 4, classes=1000),
-    "unet-coco256":                  UNetConfig( 32,   128, (1, 2, 2, 2),    2, (16, 8), 4, in_channels=4, context=TEXT),
+    "unet-cifar10-matched":  UNetConfig(32, 120, (1, 2, 2, 2),    3, (16, 8), heads=4, dropout=0.3, groups=30),
+    "unet-celeba64-matched": UNetConfig(64,  96, (1, 2, 2, 2, 4), 2, (16,),   heads=1, dropout=0.1, groups=24, **DDIM),
+    "unet-imagenet64":       UNetConfig(64, 128, (1, 2, 3, 4),    3, (16, 8), heads=4, classes=1000),
+    "unet-coco256":          UNetConfig(32, 128, (1, 2, 2, 2),    2, (16, 8), heads=4, in_channels=4, context=TEXT),
 }
 # fmt: on
 

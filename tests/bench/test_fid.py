@@ -96,6 +96,54 @@ def test_a_damaged_reference_is_made_again(data, extractor, tmp_path, damage):
     assert fid.reference(store, extractor, tmp_path).digest == made.digest
 
 
+def test_a_reference_under_another_key_is_made_again(data, extractor, tmp_path):
+    """Even if its file was given the name that is looked for."""
+    store = Store.open(data, "digits")
+    made = fid.reference(store, extractor, tmp_path)
+    (path,) = (tmp_path / ".reference").iterdir()
+    other = Store(store.path, store.manifest | {"digest": "0" * 64})
+    path.rename(path.with_name(path.name.replace(store.digest[:32], "0" * 32)))
+    kept = next((tmp_path / ".reference").iterdir())
+    before = kept.stat().st_ino
+    assert fid.reference(other, extractor, tmp_path).digest == made.digest and kept.stat().st_ino != before
+    assert [p.name for p in (tmp_path / ".reference").iterdir()] == [kept.name]  # nothing partial is left
+
+
+def test_many_batches_are_as_good_as_one(real, extractor, monkeypatch):
+    whole = fid.statistics(real, extractor)
+    monkeypatch.setattr(fid, "BATCH", 100)
+    parts = fid.statistics(real, extractor)
+    assert np.allclose(parts.mu, whole.mu, rtol=1e-6) and np.allclose(parts.sigma, whole.sigma, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("images", "message"), [
+    (torch.zeros(100, 1, 8, 8), "dtype torch.float32"), (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), r"shape \(0, 1, 8, 8\)"),
+    (torch.zeros(63, 1, 8, 8, dtype=torch.uint8), "samples: 63 given; more than the 64"),
+])
+def test_bad_images_are_one_line(real, extractor, images, message):
+    with pytest.raises(BadInput, match=message) as caught:
+        fid.distance(images, fid.statistics(real, extractor), extractor)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reference_of_another_extractor_is_one_line(real, extractor):
+    with pytest.raises(BadInput, match="reference: statistics of 5 dimensions given; small-conv has 64"):
+        fid.distance(real, Statistics(np.zeros(5), np.eye(5), 10), extractor)
+
+
+def test_features_that_are_not_finite_are_one_line():
+    total = fid.Accumulator()
+    total.add(torch.full((10, 3), float("nan")))
+    with pytest.raises(BadInput, match="features: not finite"):
+        total.statistics()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_quantised(value):
+    with pytest.raises(BadInput, match="images: 1 of 3 values are not finite"):
+        fid.to_uint8(torch.tensor([0.0, value, 1.0]))
+
+
 def test_quantisation():
     x = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0, 1 / 127.5 - 1])
     assert fid.to_uint8(x).tolist() == [0, 0, 128, 255, 255, 1]

@@ -6,13 +6,13 @@ from __future__ import annotations
 import math
 
 import torch
-from reference import Parameters
+from reference_parameters import Parameters
 from torch import Tensor
 
 
 def improved(
-    p: Parameters, x: Tensor, t: Tensor, *, channels: int, outputs: int, mult: tuple[int, ...], blocks: int, attention: tuple[int, ...],
-    heads: int, label: tuple[Tensor, int] | None = None,
+    p: Parameters, x: Tensor, t: Tensor, *, channels: int, outputs: int, mult: tuple[int, ...], blocks: int,
+    attention: tuple[int, ...], heads: int, label: tuple[Tensor, int] | None = None,
 ) -> Tensor:
     """Images (B, C, S, S), times (B,) and (labels, number of classes) to (B, outputs, S, S)."""
     half = channels // 2
@@ -69,11 +69,12 @@ def improved(
 
 
 def ddim(
-    p: Parameters, x: Tensor, t: Tensor, *, channels: int, outputs: int, mult: tuple[int, ...], blocks: int, attention: tuple[int, ...],
+    p: Parameters, x: Tensor, t: Tensor, *, channels: int, outputs: int, mult: tuple[int, ...], blocks: int,
+    attention: tuple[int, ...],
 ) -> Tensor:
     """Images (B, C, S, S) and times (B,) to (B, outputs, S, S)."""
-    half = channels // 2
-    angles = t[:, None] * torch.exp(torch.arange(half, dtype=torch.float32, device=t.device) * -(math.log(10000) / (half - 1)))
+    k, last = torch.arange(channels // 2, dtype=torch.float32, device=t.device), channels // 2 - 1
+    angles = t[:, None] * torch.exp(k * -(math.log(10000) / last))
     e = p.linear("temb.dense.0", torch.cat([angles.sin(), angles.cos()], dim=-1), 4 * channels)
     e = p.linear("temb.dense.1", swish(e), 4 * channels)
 
@@ -114,9 +115,12 @@ def ddim(
     return conv(p, "conv_out", swish(norm(p, "norm_out", x, 1e-6)), outputs)
 
 
-def conv(p: Parameters, name: str, x: Tensor, outputs: int, kernel: int = 3, stride: int = 1, padding: int | None = None) -> Tensor:
+def conv(
+    p: Parameters, name: str, x: Tensor, outputs: int, kernel: int = 3, stride: int = 1, padding: int = -1
+) -> Tensor:
+    """Padding that keeps the size unless given."""
     weight = p(f"{name}.weight", outputs, x.shape[1], kernel, kernel)
-    return torch.conv2d(x, weight, p(f"{name}.bias", outputs), stride, kernel // 2 if padding is None else padding)
+    return torch.conv2d(x, weight, p(f"{name}.bias", outputs), stride, kernel // 2 if padding < 0 else padding)
 
 
 def norm(p: Parameters, name: str, x: Tensor, eps: float, groups: int = 32) -> Tensor:

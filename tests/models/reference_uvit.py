@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from reference import Parameters
+from reference_parameters import Parameters
 from torch import Tensor
 
 Scale = Callable[[Parameters, int, Tensor], Tensor]  # parameters, k (0 the deepest skip), skip -> what is joined
@@ -19,7 +19,7 @@ def uvit(
     """Images (B, C, S, S) and times (B,) to noise. label: (labels, number of classes). text: (B, M, W)."""
     batch, channels, size, _ = x.shape
     side = size // patch
-    cells = x.reshape(batch, channels, side, patch, side, patch).permute(0, 2, 4, 1, 3, 5).reshape(batch, side * side, -1)
+    cells = x.reshape(batch, channels, side, patch, side, patch).permute(0, 2, 4, 1, 3, 5)
     kernel = p("patch_embed.proj.weight", width, channels, patch, patch).reshape(width, -1)
     tokens = [times(t, width)[:, None]]
     if label:
@@ -27,6 +27,7 @@ def uvit(
     if text is not None:
         tokens.append(p.linear("context_embed", text, width))
     first = sum(token.shape[1] for token in tokens)
+    cells = cells.reshape(batch, side * side, -1)
     h = torch.cat([*tokens, cells @ kernel.T + p("patch_embed.proj.bias", width)], dim=1)
     h = h + p("pos_embed", 1, h.shape[1], width)
     skips = []
@@ -39,7 +40,8 @@ def uvit(
         h = block(p, f"out_blocks.{k}", p.linear(f"out_blocks.{k}.skip_linear", joined, width), heads)
     h = p.linear("decoder_pred", norm(p, "norm", h), patch * patch * channels)[:, first:]
     h = h.reshape(batch, side, side, patch, patch, channels).permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
-    return torch.conv2d(h, p("final_layer.weight", channels, channels, 3, 3), p("final_layer.bias", channels), padding=1)
+    weight, bias = p("final_layer.weight", channels, channels, 3, 3), p("final_layer.bias", channels)
+    return torch.conv2d(h, weight, bias, padding=1)
 
 
 def block(p: Parameters, name: str, x: Tensor, heads: int) -> Tensor:
@@ -61,7 +63,8 @@ def attention(p: Parameters, name: str, x: Tensor, heads: int) -> Tensor:
 def norm(p: Parameters, name: str, x: Tensor, eps: float = 1e-5) -> Tensor:
     width = x.shape[-1]
     centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() * p(f"{name}.weight", width) + p(f"{name}.bias", width)
+    normed = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+    return normed * p(f"{name}.weight", width) + p(f"{name}.bias", width)
 
 
 def times(t: Tensor, width: int) -> Tensor:

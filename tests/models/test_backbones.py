@@ -11,11 +11,14 @@ from models.unet import AttentionBlock, ResBlock, UNet, UNetConfig
 from models.uvit import UViT, UViTConfig
 
 SMALL = {
-    "uvit": UViTConfig(8, patch=2, width=16, depth=4, heads=2), "uvit class": UViTConfig(8, patch=2, width=16, depth=4, heads=2, classes=5),
+    "uvit": UViTConfig(8, patch=2, width=16, depth=4, heads=2),
+    "uvit class": UViTConfig(8, patch=2, width=16, depth=4, heads=2, classes=5),
     "uvit text": UViTConfig(8, patch=2, width=16, depth=4, heads=2, context=(7, 12)),
     "unet": UNetConfig(8, channels=8, mult=(1, 2), blocks=2, attention=(4,), heads=2, groups=4),
     "unet class": UNetConfig(8, channels=8, mult=(1, 2), blocks=1, attention=(8, 4), groups=4, classes=5),
-    "unet text": UNetConfig(8, channels=8, mult=(1, 2), blocks=1, attention=(8, 4), groups=4, context=(7, 12), scale_shift=False, padded_down=True),
+    "unet text": UNetConfig(
+        8, channels=8, mult=(1, 2), blocks=1, attention=(8, 4), groups=4, context=(7, 12), scale_shift=False,
+        padded_down=True),
 }
 
 
@@ -82,8 +85,12 @@ def test_a_skip_carries_what_the_mirrored_block_put_out(name):
             return s
 
     net.scaling = Carried(net.wheres)
-    sources = [*net.in_blocks] if isinstance(config, UViTConfig) else [
-        net.conv_in, *(part for level in net.down for part in [*level["blocks"], *([level["sample"]] if "sample" in level else [])])]
+    if isinstance(config, UViTConfig):
+        sources = [*net.in_blocks]
+    else:
+        sources = [net.conv_in]
+        for level in net.down:
+            sources += [*level["blocks"], *([level["sample"]] if "sample" in level else [])]
     for module in sources:
         module.register_forward_hook(lambda _, __, out: outputs.append(out))
     net(torch.randn(2, 3, 8, 8), torch.zeros(2), condition(config))
@@ -104,8 +111,10 @@ def test_time_and_condition_matter_and_images_of_a_batch_do_not_mix(name):
 
 
 @pytest.mark.parametrize(("name", "bad", "message"), [
-    ("uvit", torch.arange(2), "class given; the model takes none"), ("uvit class", None, "none given; the model takes class"),
-    ("uvit text", torch.arange(2), "class given; the model takes text"), ("unet", torch.randn(2, 7, 12), "text given; the model takes none"),
+    ("uvit", torch.arange(2), "class given; the model takes none"),
+    ("uvit class", None, "none given; the model takes class"),
+    ("uvit text", torch.arange(2), "class given; the model takes text"),
+    ("unet", torch.randn(2, 7, 12), "text given; the model takes none"),
     ("unet class", None, "none given; the model takes class"), ("unet text", None, "none given; the model takes text"),
     ("uvit class", torch.arange(3), r"condition: shape \(3,\) does not fit; the model takes \(2,\)"),
     ("unet text", torch.randn(2, 8, 12), r"condition: shape \(2, 8, 12\) does not fit; the model takes \(2, 7, 12\)"),

@@ -1,10 +1,8 @@
 """Published checkpoints: the same output as the original networks' formulas, and exactly their keys at full size."""
 
-import math
-
 import pytest
 import torch
-from reference import Parameters, distance
+from reference_parameters import Parameters, distance
 from reference_unet import ddim, improved
 from reference_uvit import scalelong, uvit
 
@@ -34,7 +32,8 @@ def loaded(config, method, state):
 @pytest.mark.parametrize("mode", range(5))
 def test_scalelong_in_all_five_modes(mode, classes):
     p, x, label = Parameters(mode), images(3, 3, 32, 32), torch.tensor([0, 6, 3])
-    theirs = uvit(p, x, TIMES, patch=4, width=96, depth=6, heads=4, label=(label, classes) if classes else None, scale=scalelong(mode, 3, 0.6))
+    given = (label, classes) if classes else None
+    theirs = uvit(p, x, TIMES, patch=4, width=96, depth=6, heads=4, label=given, scale=scalelong(mode, 3, 0.6))
     ours = loaded(UViTConfig(32, 4, 96, 6, 4, classes=classes), METHODS[mode], p)
     assert distance(theirs, ours(x, TIMES, label if classes else None)) < 1e-5
     assert any(key.startswith("se.") for key in p) == (mode >= 3)
@@ -49,7 +48,8 @@ def test_text_to_image_uvit():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("outputs", "classes", "heads", "attention"), [(6, 0, 4, (8, 4)), (3, 5, 2, (16,)), (3, 0, 1, ())])
+@pytest.mark.parametrize(
+    ("outputs", "classes", "heads", "attention"), [(6, 0, 4, (8, 4)), (3, 5, 2, (16,)), (3, 0, 1, ())])
 def test_improved_diffusion_unet(outputs, classes, heads, attention):
     p, x, label = Parameters(), images(3, 3, 16, 16), torch.tensor([4, 0, 2])
     shape = {"channels": 32, "mult": (1, 2, 2), "blocks": 2, "attention": attention, "heads": heads}
@@ -76,11 +76,12 @@ def full_size(preset, method="none", **overrides):
         x, t = torch.empty(1, config.in_channels, config.image_size, config.image_size), torch.empty(1)
         labels = (torch.empty(1, dtype=torch.long), config.classes) if config.classes else None
         if isinstance(config, UViTConfig):
-            scale = scalelong(METHODS.index(method), config.depth // 2)
+            shape = {key: getattr(config, key) for key in ("patch", "width", "depth", "heads")}
             text = torch.empty(1, *config.context) if config.context else None
-            uvit(p, x, t, patch=config.patch, width=config.width, depth=config.depth, heads=config.heads, label=labels, text=text, scale=scale)
+            scale = scalelong(METHODS.index(method), config.depth // 2)
+            uvit(p, x, t, label=labels, text=text, scale=scale, **shape)
         else:
-            shape = {"channels": config.channels, "mult": config.mult, "blocks": config.blocks, "attention": config.attention}
+            shape = {key: getattr(config, key) for key in ("channels", "mult", "blocks", "attention")}
             if preset == "unet-ddim-celeba64":
                 ddim(p, x, t, outputs=channels, **shape)
             else:
@@ -89,9 +90,11 @@ def full_size(preset, method="none", **overrides):
 
 
 @pytest.mark.parametrize(("preset", "method", "overrides"), [
-    *((preset, method, {}) for preset in ("uvit-s-2", "uvit-s-4", "uvit-m-4", "uvit-l-4") for method in ("none", "learnable", "learnable_per_skip")),
+    *((f"uvit-{size}", method, {}) for size in ("s-2", "s-4", "m-4", "l-4")
+      for method in ("none", "learnable", "learnable_per_skip")),
     ("uvit-s-2-t2i", "none", {}), ("uvit-s-2-deep-t2i", "none", {}), ("unet-iddpm-cifar10", "none", {}),
-    ("unet-iddpm-cifar10", "none", {"out_channels": 6}), ("unet-ddim-celeba64", "none", {}), ("unet-imagenet64", "none", {}),
+    ("unet-iddpm-cifar10", "none", {"out_channels": 6}), ("unet-ddim-celeba64", "none", {}),
+    ("unet-imagenet64", "none", {}),
 ])
 def test_the_keys_and_shapes_of_full_presets(preset, method, overrides):
     """Every original parameter has a place, and every one of ours a source of the same size."""
@@ -99,7 +102,7 @@ def test_the_keys_and_shapes_of_full_presets(preset, method, overrides):
     with torch.device("meta"):
         net = models.build(preset, method, **overrides)
     models.load_published(net, state)
-    assert sum(math.prod(tensor.shape) for tensor in state.values()) == sum(parameter.numel() for parameter in net.parameters())
+    assert sum(tensor.numel() for tensor in state.values()) == sum(parameter.numel() for parameter in net.parameters())
     del state[next(iter(state))]
     with pytest.raises(ValueError, match="missing keys"):
         models.load_published(net, state)

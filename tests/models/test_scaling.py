@@ -47,10 +47,12 @@ def wake(*nets):
     ("constant(kappa=0.7)", [0.7**i for i in range(6)], [1, 1, 0.7, 0.7, 0.49, 0.49]),
     ("constant(kappa=0.7, index='concat')", [0.7**i for i in range(6)], [0.7**i for i in range(6)]),
     ("constant_reversed(kappa=0.7)", [0.7 ** (6 - i) for i in range(1, 7)], [0.49, 0.49, 0.7, 0.7, 1, 1]),
-    ("constant_reversed(kappa=0.7, index='concat')", [0.7 ** (6 - i) for i in range(1, 7)], [0.7 ** (6 - i) for i in range(1, 7)]),
-    ("residual_inv_sqrt2", [1] * 6, [1] * 6), ("scalar", [1] * 6, [1] * 6), ("rezero", [0] * 6, [0] * 6), ("no_skip", [0] * 6, [0] * 6),
+    ("constant_reversed(kappa=0.7, index='concat')", *[[0.7 ** (6 - i) for i in range(1, 7)]] * 2),
+    ("residual_inv_sqrt2", [1] * 6, [1] * 6), ("scalar", [1] * 6, [1] * 6), ("rezero", [0] * 6, [0] * 6),
+    ("no_skip", [0] * 6, [0] * 6),
     ("sigmoid_scalar", [1 / (1 + math.exp(1.5))] * 6, [1 / (1 + math.exp(1.5))] * 6),
-    ("layerscale", [1e-4] * 6, [1e-4] * 6), ("layerscale(init=0.5)", [0.5] * 6, [0.5] * 6), ("mp_cat", [1] * 6, [1] * 6),
+    ("layerscale", [1e-4] * 6, [1e-4] * 6), ("layerscale(init=0.5)", [0.5] * 6, [0.5] * 6),
+    ("mp_cat", [1] * 6, [1] * 6),
     ("skip_tuning", [1, 0.96, 0.92, 0.88, 0.84, 0.8], [1, 0.96, 0.92, 0.88, 0.84, 0.8]),
     ("skip_tuning(rho_bottom=0, rho_top=2)", [2, 1.6, 1.2, 0.8, 0.4, 0], [2, 1.6, 1.2, 0.8, 0.4, 0]),
 ])
@@ -60,7 +62,8 @@ def test_the_factor_at_every_index(text, tokens, maps):
         method = make(text, wheres)
         for where, factor in zip(wheres, factors, strict=True):
             s, trunk = skip_of(where), skip_of(where, seed=50)
-            first, second = method.join(trunk, s, where).split([where.trunk, where.channels], dim=-1 if where.tokens else 1)
+            joined = method.join(trunk, s, where)
+            first, second = joined.split([where.trunk, where.channels], dim=-1 if where.tokens else 1)
             assert torch.allclose(second, s * factor, rtol=1e-6, atol=1e-12), (text, where)
             assert torch.equal(first, trunk)
 
@@ -83,7 +86,8 @@ def test_mp_cat_preserves_magnitude():
     where = Where(1, 1, 1, 1, 100, 5, trunk=300)
     joined = make("mp_cat(t=0.3)", [where]).join(random(400, 5, 300), random(400, 5, 100, seed=1), where)
     assert float(joined.square().mean()) == pytest.approx(1, rel=0.02)
-    assert float(joined[..., 300:].square().sum() / joined[..., :300].square().sum()) == pytest.approx((0.3 / 0.7) ** 2, rel=0.03)
+    trunk, s = (part.square().sum() for part in joined.split([300, 100], dim=-1))
+    assert float(s / trunk) == pytest.approx((0.3 / 0.7) ** 2, rel=0.03)
 
 
 @torch.no_grad()
@@ -95,10 +99,11 @@ def test_norm_cat_is_a_layer_norm_over_the_concatenation():
             axis, norm = (-1 if where.tokens else 1), method.norms[where.index - 1]
             norm.weight.copy_(random(where.joined, seed=3))
             norm.bias.copy_(random(where.joined, seed=4))
-            joined = torch.cat([skip_of(where) + 3, skip_of(where, seed=9)], axis).movedim(axis, -1)
+            trunk, s = skip_of(where) + 3, skip_of(where, seed=9)
+            joined = torch.cat([trunk, s], axis).movedim(axis, -1)
             centred = joined - joined.mean(-1, keepdim=True)
             expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
-            assert torch.allclose(method.join(skip_of(where) + 3, skip_of(where, seed=9), where).movedim(axis, -1), expected, atol=1e-5)
+            assert torch.allclose(method.join(trunk, s, where).movedim(axis, -1), expected, atol=1e-5)
 
 
 def plain_freeu(trunk, s, b, low):
@@ -119,7 +124,8 @@ def test_freeu_in_the_first_two_decoder_stages(size):
     method = make("freeu(b1=1.3, b2=1.4, s1=0.9, s2=0.2)", MAPS)
     for where in MAPS:
         trunk, s = random(3, 16, size, size), random(3, 16, size, size, seed=where.index)
-        expected = {3: plain_freeu(trunk, s, 1.3, 0.9), 2: plain_freeu(trunk, s, 1.4, 0.2), 1: torch.cat([trunk, s], dim=1)}[where.level]
+        strength = {3: (1.3, 0.9), 2: (1.4, 0.2), 1: None}[where.level]
+        expected = plain_freeu(trunk, s, *strength) if strength else torch.cat([trunk, s], dim=1)
         assert torch.allclose(method.join(trunk, s, where), expected, atol=1e-5)
 
 
@@ -149,7 +155,8 @@ def test_only_one_method_touches_the_residual_sum(text):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("text", "value"), [
-    ("none", None), ("constant(kappa=1.0)", None), ("constant_reversed(kappa=1)", None), ("scalar", None), ("rezero", 1), ("layerscale(init=1.0)", None),
+    ("none", None), ("constant(kappa=1.0)", None), ("constant_reversed(kappa=1)", None), ("scalar", None),
+    ("rezero", 1), ("layerscale(init=1.0)", None),
     ("mp_cat", None), ("skip_tuning(rho_bottom=1, rho_top=1)", None), ("freeu(b1=1, b2=1, s1=1, s2=1)", None),
 ])
 @pytest.mark.parametrize("preset", MINI)
@@ -198,7 +205,8 @@ def test_every_method_runs_in_half_precision_and_survives_a_copy(name, preset):
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("preset", MINI)
 def test_no_method_shifts_the_backbone_and_the_seed_does(name, preset):
-    plain, method, other = (models.build(preset, m, seeds=s) for m, s in (("none", (1, 2)), (name + R.get(name, ""), (1, 3)), ("none", (4, 2))))
+    plain, other = (models.build(preset, "none", seeds=seeds) for seeds in ((1, 2), (4, 2)))
+    method = models.build(preset, name + R.get(name, ""), seeds=(1, 3))
     own = {key: value for key, value in method.state_dict().items() if not key.startswith("scaling.")}
     assert own.keys() == plain.state_dict().keys()
     assert all(torch.equal(value, plain.state_dict()[key]) for key, value in own.items())
@@ -206,14 +214,20 @@ def test_no_method_shifts_the_backbone_and_the_seed_does(name, preset):
 
 
 def test_the_gate_has_a_seed_of_its_own():
-    first, again, other = (models.build("uvit-xs", "learnable(r=4)", seeds=(1, gate)).scaling.state_dict() for gate in (2, 2, 3))
+    nets = [models.build("uvit-xs", "learnable(r=4)", seeds=(1, gate)) for gate in (2, 2, 3)]
+    first, again, other = (net.scaling.state_dict() for net in nets)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not any(torch.equal(first[key], other[key]) for key in first)
 
 
+def gate_by_hand(w, pooled):
+    hidden = torch.relu(pooled @ w.layer1.weight.T + w.layer1.bias)
+    return torch.sigmoid(hidden @ w.layer2.weight.T + w.layer2.bias)
+
+
 @torch.no_grad()
 def test_ls_pools_features_per_token_in_a_uvit():
-    """Changing one feature of a token by +d and another by -d changes no gate; the gate is the same for all features."""
+    """Changing one feature of a token by +d and another by -d changes no gate; a gate is the same for all features."""
     method, s = make("learnable(r=4)", TOKENS), skip_of(TOKENS[0])
     w = method.nets["17"]
     assert w(s).shape == (3, 17, 1) and w.layer1.weight.shape == (4, 17)
@@ -223,7 +237,7 @@ def test_ls_pools_features_per_token_in_a_uvit():
     assert torch.allclose(w(changed), w(s), atol=1e-6)
     changed[:, 5] += 1
     assert not torch.allclose(w(changed), w(s), atol=1e-3)
-    by_hand = torch.sigmoid(torch.relu(s.mean(-1) @ w.layer1.weight.T + w.layer1.bias) @ w.layer2.weight.T + w.layer2.bias)
+    by_hand = gate_by_hand(w, s.mean(-1))
     for where in TOKENS:
         assert torch.allclose(method.skip(s, where), s * by_hand[..., None])
 
@@ -234,7 +248,7 @@ def test_ls_pools_h_and_w_per_channel_in_a_unet():
     method, s = make("learnable(r=4)", MAPS), skip_of(MAPS[0])
     w = method.nets["16"]
     assert w(s).shape == (3, 16, 1, 1) and torch.allclose(w(s), w(s.flip(-1).roll(1, -2)), atol=1e-6)
-    by_hand = torch.sigmoid(torch.relu(s.mean((2, 3)) @ w.layer1.weight.T + w.layer1.bias) @ w.layer2.weight.T + w.layer2.bias)
+    by_hand = gate_by_hand(w, s.mean((2, 3)))
     for where in MAPS:
         assert torch.allclose(method.skip(s, where), s * by_hand[..., None, None])
 
@@ -256,7 +270,8 @@ def test_learned_factors_belong_to_their_skip(text):
         method = make(text, wheres)
         for where in wheres:
             values = random(where.channels if text == "layerscale" else 1, seed=where.index)
-            (method.gains[where.index - 1] if text == "layerscale" else method.weight[where.index - 1:where.index]).copy_(values)
+            own = method.gains[where.index - 1] if text == "layerscale" else method.weight[where.index - 1:where.index]
+            own.copy_(values)
         for where in wheres:
             gain = random(where.channels if text == "layerscale" else 1, seed=where.index)
             gain = gain.sigmoid() if text == "sigmoid_scalar" else gain
@@ -269,7 +284,9 @@ def test_ls_is_shared_over_skips_or_over_equal_widths():
     assert len(make("learnable", TOKENS).nets) == 1 and len(make("learnable", widths).nets) == 2
 
 
-@pytest.mark.parametrize(("length", "r", "hidden"), [(257, 16, 16), (258, 16, 16), (334, 16, 20), (17, 4, 4), (16, 4, 4), (5, 16, 1), (5, 1, 5)])
+@pytest.mark.parametrize(("length", "r", "hidden"), [
+    (257, 16, 16), (258, 16, 16), (334, 16, 20), (17, 4, 4), (16, 4, 4), (5, 16, 1), (5, 1, 5),
+])
 def test_ls_hidden_width(length, r, hidden):
     assert Calibration(length, r).layer1.weight.shape == (hidden, length)
 
@@ -293,10 +310,12 @@ def test_every_method_says_where_it_is_from():
 
 
 @pytest.mark.parametrize(("name", "cls", "message"), [
-    ("none", Scaling, "registered twice, by models.scaling and models.scaling"), ("in-valid", Scaling, "letters, digits and _"), ("plain", torch.nn.Module, "subclass of Scaling"),
+    ("none", Scaling, "registered twice, by models.scaling and models.scaling"),
+    ("in-valid", Scaling, "letters, digits and _"), ("plain", torch.nn.Module, "subclass of Scaling"),
     ("bare", type("Bare", (Scaling,), {"__init__": lambda self: None}), "Bare.__init__ must take wheres first"),
     ("early", type("Early", (Scaling,), {"__init__": lambda self, factor=1.0: None}), "must take wheres first"),
-    ("bound", type("Bound", (Scaling,), {"__init__": lambda self, wheres, factor: None}), "parameter 'factor' of Bound.__init__ needs a default"),
+    ("bound", type("Bound", (Scaling,), {"__init__": lambda self, wheres, factor: None}),
+     "parameter 'factor' of Bound.__init__ needs a default"),
 ])
 def test_a_class_that_cannot_be_a_method_is_refused(name, cls, message):
     with pytest.raises(ValueError, match=message):

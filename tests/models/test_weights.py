@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference import Parameters, distance
+from reference_parameters import Parameters, distance
 from reference_unet import improved
 from reference_uvit import scalelong, uvit
 from safetensors.torch import load_file, save_file
@@ -27,18 +27,22 @@ def published():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["pth", "safetensors", "safetensors without its suffix", "list", "ema", "wrapped", "parallel", "half"])
+@pytest.mark.parametrize(
+    "kind", ["pth", "safetensors", "safetensors without its suffix", "list", "ema", "wrapped", "parallel", "half"])
 def test_import(tmp_path, published, kind):
     """From plain files, from what trainers save around the weights, to safetensors that build and load again."""
     p, theirs = published
-    path, out, state, other = tmp_path / "theirs.pth", tmp_path / "new" / "ours.safetensors", dict(p), {key: x * 0 for key, x in p.items()}
+    path, out = tmp_path / "theirs.pth", tmp_path / "new" / "ours.safetensors"
+    state, other = dict(p), {key: x * 0 for key, x in p.items()}
     if kind.startswith("safetensors"):
         path = tmp_path / ("theirs.safetensors" if kind == "safetensors" else "theirs")
         save_file(state, path)
     else:
         content = {
-            "pth": state, "list": [other, {"state": {}, "param_groups": [{"lr": 0.1}]}, 3, 100, state], "wrapped": {"step": 3, "state_dict": state},
-            "ema": {"model": other, "ema": state, "optimizer": {"state": {0: {"step": torch.zeros(1)}}}}, "parallel": {f"module.{key}": x for key, x in p.items()},
+            "pth": state, "list": [other, {"state": {}, "param_groups": [{"lr": 0.1}]}, 3, 100, state],
+            "wrapped": {"step": 3, "state_dict": state},
+            "ema": {"model": other, "ema": state, "optimizer": {"state": {0: {"step": torch.zeros(1)}}}},
+            "parallel": {f"module.{key}": x for key, x in p.items()},
             "half": {key: x.half() for key, x in p.items()},
         }[kind]
         torch.save(content, path)
@@ -55,8 +59,9 @@ def test_a_plain_network_serves_methods_without_parameters(tmp_path, published):
     """What samples from a trained network: the same weights under another method."""
     p, theirs = published
     torch.save(dict(p), tmp_path / "theirs.pth")
-    weights.import_weights(tmp_path / "theirs.pth", "uvit-xs", "skip_tuning(rho_bottom=0.5)", tmp_path / "ours.safetensors")
-    ours = models.build("uvit-xs", "skip_tuning(rho_bottom=0.5)")
+    method = "skip_tuning(rho_bottom=0.5)"
+    weights.import_weights(tmp_path / "theirs.pth", "uvit-xs", method, tmp_path / "ours.safetensors")
+    ours = models.build("uvit-xs", method)
     models.load_published(ours, load_file(tmp_path / "ours.safetensors"))
     tuned = uvit(p, images(), TIMES, scale=lambda p, k, s: s * (0.5 + 0.5 * k / 3), **XS)
     assert distance(tuned, ours(images(), TIMES)) < 1e-5 < distance(theirs, tuned)
@@ -65,18 +70,21 @@ def test_a_plain_network_serves_methods_without_parameters(tmp_path, published):
 @torch.no_grad()
 def test_the_output_channels_are_the_files(tmp_path):
     """improved-diffusion's published networks predict a variance too."""
-    config = models.spec("unet-xs")
+    own, out = tmp_path / "own.pt", tmp_path / "ours.safetensors"
+    torch.save(models.build("unet-xs", out_channels=2).state_dict(), own)
+    assert "output channels: 2" in weights.import_weights(own, "unet-xs", "none", out)
+    with pytest.raises(ValueError, match="shapes differ: conv_out.weight do not make"):
+        weights.import_weights(own, "unet-xs", "none", out, out_channels=1)
+
+
+@torch.no_grad()
+def test_a_published_network_of_another_width_is_refused(tmp_path):
+    shape = {key: getattr(models.spec("unet-xs"), key) for key in ("mult", "blocks", "attention", "heads")}
     p = Parameters()
-    shape = {"channels": 32, "mult": config.mult, "blocks": config.blocks, "attention": config.attention, "heads": config.heads}
-    improved(p, images(), TIMES, outputs=2, **shape)
+    improved(p, images(), TIMES, channels=32, outputs=2, **shape)
     torch.save(dict(p), tmp_path / "theirs.pt")
     with pytest.raises(ValueError, match=r"shapes differ: time_embed.0.weight do not make \(64, 16\), "):
-        weights.import_weights(tmp_path / "theirs.pt", "unet-xs", "none", tmp_path / "ours.safetensors")  # twice as wide
-    state = models.build("unet-xs", out_channels=2).state_dict()
-    torch.save(state, tmp_path / "own.pt")
-    assert "output channels: 2" in weights.import_weights(tmp_path / "own.pt", "unet-xs", "none", tmp_path / "ours.safetensors")
-    with pytest.raises(ValueError, match="shapes differ: conv_out.weight do not make"):
-        weights.import_weights(tmp_path / "own.pt", "unet-xs", "none", tmp_path / "ours.safetensors", out_channels=1)
+        weights.import_weights(tmp_path / "theirs.pt", "unet-xs", "none", tmp_path / "ours.safetensors")
 
 
 def test_missing_and_unexpected_keys_are_all_listed_and_nothing_is_loaded(published):
@@ -98,7 +106,8 @@ def test_missing_and_unexpected_keys_are_all_listed_and_nothing_is_loaded(publis
 def test_gates_need_their_method():
     p = Parameters()
     uvit(p, images(), TIMES, scale=scalelong(4, 4), **XS)
-    for method, message in (("none", "unexpected keys: se.0.layer1.weight, .*se.* is for the methods learnable"), ("learnable", "missing keys: se.layer1.weight")):
+    hint = "unexpected keys: se.0.layer1.weight, .*se.* is for the methods learnable"
+    for method, message in (("none", hint), ("learnable", "missing keys: se.layer1.weight")):
         with pytest.raises(ValueError, match=message):
             models.load_published(models.build("uvit-xs", method), dict(p))
     plain = {key: value for key, value in p.items() if not key.startswith("se.")}
@@ -110,14 +119,17 @@ def test_a_shape_that_differs_is_refused_and_nothing_is_loaded(published):
     state = dict(published[0])
     state["pos_embed"], state["norm.bias"] = torch.zeros(1, 18, 32), torch.zeros(33)
     net = models.build("uvit-xs", seeds=(1, 2))
-    with pytest.raises(ValueError, match=r"shapes differ: pos_embed do not make \(1, 17, 32\), norm.bias do not make \(32,\)$"):
+    message = r"shapes differ: pos_embed do not make \(1, 17, 32\), norm.bias do not make \(32,\)$"
+    with pytest.raises(ValueError, match=message):
         models.load_published(net, state)
     assert torch.equal(net.norm.weight, torch.ones(32))
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (b"", "not a file of tensors"), (b"nonsense", "not a file of tensors"), (b"\x10\0\0\0\0\0\0\0{broken", "not a file of tensors"), (None, "no such file"),
-    ({}, "holds dict, not a dict of tensors by name"), ([1, 2], "holds list"), (torch.zeros(3), "holds Tensor"), ({"step": 3}, "holds dict"),
+    (b"", "not a file of tensors"), (b"nonsense", "not a file of tensors"),
+    (b"\x10\0\0\0\0\0\0\0{broken", "not a file of tensors"), (None, "no such file"),
+    ({}, "holds dict, not a dict of tensors by name"), ([1, 2], "holds list"), (torch.zeros(3), "holds Tensor"),
+    ({"step": 3}, "holds dict"),
     ({1: torch.zeros(3)}, "holds dict"), ({"state_dict": {"a": 1}}, "holds dict"),
 ])
 def test_files_without_weights_are_one_line(tmp_path, content, message):

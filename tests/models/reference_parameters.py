@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Parameters(dict[str, Tensor]):
-    """p("conv.weight", 8, 3, 3, 3) is the tensor of that name and shape; running a reference once fills the state dict."""
+    """p("conv.weight", 8, 3, 3, 3) is the tensor of that name and shape; running a reference fills the dict."""
 
     def __init__(self, seed: int = 0, device: str = "cpu") -> None:
         super().__init__()
