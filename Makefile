@@ -5,7 +5,7 @@ DATA   ?= data
 PYTHON ?= python3
 BENCH   = .venv/bin/python -m bench
 
-.PHONY: help setup reproduce smoke test ui perf lock
+.PHONY: help setup reproduce smoke test ui perf lock latent
 
 help:       ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -19,6 +19,12 @@ setup: .venv/ready  ## create .venv from the hashed lock file
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
+latent: .venv/latent  ## add the optional extra: autoencoder and text encoder, to prepare coco256
+
+.venv/latent: .venv/ready requirements-latent.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-latent.lock
+	@touch $@
+
 reproduce: setup  ## train SUITE (quick) and write its report; the same command resumes
 	$(BENCH) run $(SUITE) --root $(ROOT) --data $(DATA)
 	$(BENCH) report $(SUITE) --root $(ROOT)
@@ -26,7 +32,7 @@ reproduce: setup  ## train SUITE (quick) and write its report; the same command 
 smoke:      ## the same for the suite smoke, in two minutes
 	@$(MAKE) --no-print-directory reproduce SUITE=smoke
 
-test: setup  ## run the tests
+test: setup latent  ## run the tests
 	.venv/bin/python -m pytest
 
 ui: setup   ## open MLflow on what is synced, on this machine only
@@ -35,5 +41,6 @@ ui: setup   ## open MLflow on what is synced, on this machine only
 perf: setup  ## training throughput and overhead, as ratios in one process
 	$(BENCH) perf --data $(DATA)
 
-lock:       ## renew requirements.lock (needs uv)
+lock:       ## renew both lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint requirements.lock requirements-latent.in -o requirements-latent.lock

@@ -38,7 +38,8 @@ def of(run: Run) -> Cost:
         flops = models.flops(model, shape)
     forward = _forward_seconds(model, shape, run.spec["batch"], run.spec["threads"]) if timed else flops / GPU_FLOPS
     evaluation = run.spec["evaluation"]
-    passes = TRAINING * run.spec["budget"] + evaluation["samples"] * evaluation["steps"] * len(evaluation["images"])
+    asked = evaluation["steps"] * (2 if evaluation["guidance"] else 1)
+    passes = TRAINING * run.spec["budget"] + evaluation["samples"] * asked * len(evaluation["images"])
     return Cost(sum(p.numel() for p in model.parameters()), flops, forward * passes)
 
 
@@ -46,12 +47,12 @@ def _forward_seconds(model: torch.nn.Module, shape: tuple[int, int, int], batch:
     """Seconds per image of a forward pass, the median of five after one to warm up."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    x, t = torch.zeros(batch, *shape), torch.zeros(batch)
+    x, t, condition = torch.zeros(batch, *shape), torch.zeros(batch), models.example_condition(model, batch)
     times = []
     with torch.inference_mode():
         for _ in range(6):
             began = time.perf_counter()
-            model(x, t)
+            model(x, t, condition)
             times.append(time.perf_counter() - began)
     torch.set_num_threads(before)
     return sorted(times[1:])[2] / batch

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import datasets
-from datasets import Store
+from bench.errors import BadInput
+from datasets import Dataset, Options, Store
 
 
-def act(action: str, name: str | None, root: Path, source: Path | None, dry_run: bool) -> int:
-    """Do `action` and return the exit code."""
-    chosen = [datasets.get(name)] if name else list(datasets.DATASETS.values())
-    if action == "list":
-        return _list(chosen, root)
-    if action == "verify":
-        return _verify([d.name for d in chosen if name or Store.exists(root, d.name)], root)
-    for dataset in chosen:
-        if dry_run:
-            print(f"would prepare {dataset.name} in {root / dataset.name}")
-        else:
-            store = datasets.prepare(dataset.name, root, source)
-            print(f"{dataset.name}: {store.count:,} images {_shape(store.shape)}, digest {store.digest[:12]}, in {store.path}")
+def act(o: argparse.Namespace) -> int:
+    """Do what the verb asks for and return the exit code."""
+    chosen = [datasets.get(o.name)] if o.name else list(datasets.DATASETS.values())
+    if o.action == "list":
+        return _list(chosen, o.data)
+    if o.action == "verify":
+        return _verify([d.name for d in chosen if o.name or Store.exists(o.data, d.name)], o.data)
+    return _prepare(chosen[0], o)
+
+
+def _prepare(dataset: Dataset, o: argparse.Namespace) -> int:
+    source = o.source or (o.data / "originals" / dataset.name if o.download else None)
+    if o.dry_run:
+        print(f"would prepare {dataset.name} in {o.data / dataset.name}" + (f" from {source}" if source else ""))
+        return 0
+    if o.download and not Store.exists(o.data, dataset.name):
+        _download(dataset, source)
+    there = Store.exists(o.data, dataset.name)
+    store = datasets.prepare(dataset.name, o.data, Options(
+        source, o.partial, o.workers or 0, o.autoencoder, o.text_encoder, o.device))
+    remark = " (was there; delete the folder to make it anew)" if there else ""
+    partial = f" of {store.manifest['published']:,}, partial" if store.partial else ""
+    print(f"{dataset.name}: {store.count:,} images{partial} {_shape(store.shape)}, digest {store.digest[:12]}, in {store.path}{remark}")
     return 0
+
+
+def _download(dataset: Dataset, folder: Path) -> None:
+    """Fetch the originals; BadInput, one line, where that is impossible."""
+    if dataset.download is None:
+        what = "needs no originals" if dataset.originals is None else "may not be downloaded without its publisher's leave"
+        raise BadInput(f"--download: {dataset.name} {what}; " + (
+            "leave it out" if dataset.originals is None else f"give --source PATH, where PATH is {dataset.originals}"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        dataset.download(folder)
+    except (OSError, RuntimeError, ImportError) as error:
+        raise BadInput(f"--download: {dataset.name} could not be fetched into {folder} ({' '.join(str(error).split())}); "
+                       f"give --source PATH, where PATH is {dataset.originals}") from error
 
 
 def _list(chosen: list[datasets.Dataset], root: Path) -> int:
@@ -33,9 +59,9 @@ def _list(chosen: list[datasets.Dataset], root: Path) -> int:
         if Store.exists(root, dataset.name):
             store = Store.open(root, dataset.name)
             size = sum(entry["bytes"] for entry in store.manifest["files"].values())
-            have = (f"{store.count:,}", f"{size / 1e6:,.1f}", store.digest[:12])
+            have = (f"{store.count:,}" + (" (partial)" if store.partial else ""), f"{size / 1e6:,.1f}", store.digest[:12])
         else:
-            have = ("not prepared", "", "")
+            have = ("not prepared" if dataset.originals else "made when needed", "", "")
         table.add_row(dataset.name, _shape(dataset.shape), dataset.condition, *have, dataset.about)
     console = Console()
     console.width = max(console.width, 120) if not console.is_terminal else console.width

@@ -1,7 +1,8 @@
 """One evaluation: sample from the EMA with the cell's own noise, quantise to 8 bits, measure the distance to the data.
 
-The noise is keyed by cell, repeat and block of 64 images, so that every arm and seed of a cell starts from the same
-noise, and the size of a sampling batch does not change which noise an image gets.
+Noise and conditions are keyed by cell, repeat and block of 64 images, so that every arm and seed of a cell starts from
+the same, and the size of a sampling batch does not change which noise an image gets. Images are measured batch by
+batch: however many there are, one batch is in memory.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import features, fid
-from bench.diffusion import VPSDE, epsilon
-from bench.samplers import SAMPLERS
+from bench import diffusion, features, fid
+from bench.batches import Prompts
+from bench.diffusion import Epsilon
+from bench.samplers import SAMPLERS, clipped
 from bench.streams import Streams
 from datasets import Store
 
 BLOCK = 64  # images that share one noise generator, and images of a sample grid
 BATCH = 256  # images sampled at a time; constant, since another batch size rounds differently
+CONDITION = 1  # second key of the stream `sample`: conditions
 
 
 @dataclass(frozen=True)
@@ -37,43 +40,64 @@ class Evaluator:
 
     def __init__(self, spec: dict, store: Store, data: Path) -> None:
         self.settings = spec["evaluation"]
-        self.shape = store.shape
+        self.store, self.shape = store, store.shape
         self.device = torch.device(spec["device"])
-        self.sde = VPSDE(**spec["diffusion"])
+        self.schedule = diffusion.schedule(spec["diffusion"])
         self.streams = Streams(spec["dataset"], spec["backbone"], None)
-        self.extractor = features.load(self.settings["extractor"])
+        self.prompts = Prompts(store)
+        self.extractor = features.load(self.settings["extractor"], device=spec["device"])
         self.reference = fid.reference(store, self.extractor, data)
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations per image; guidance asks twice."""
+        return self.settings["steps"] * (2 if self.settings["guidance"] else 1)
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module, repeat: int = 0) -> Measured:
         """Measure `model` under the sampling noise number `repeat`; 0 is the one of every curve."""
         was_training = model.training
         model.eval()
-        samples = self.sample(model, repeat)
+        total, grid, finite = fid.Accumulator(), [], True
+        for start in range(0, self.settings["samples"], BATCH):
+            x = self.sample(model, repeat, start)
+            finite = finite and bool(x.isfinite().all())
+            pixels = fid.to_uint8(x.nan_to_num(0.0))
+            if finite:
+                total.add(self.extractor(pixels))
+            if start < BLOCK:
+                grid.append(pixels[:BLOCK].cpu())
         model.train(was_training)
-        finite = bool(samples.isfinite().all())
-        pixels = fid.to_uint8(samples.nan_to_num(0.0))
-        distance = fid.distance(pixels, self.reference, self.extractor) if finite else math.nan
-        return Measured(distance, self.settings["steps"], pixels[:BLOCK].cpu())
+        distance = fid.frechet(total.statistics(), self.reference) if finite else math.nan
+        return Measured(distance, self.nfe, torch.cat(grid))
 
-    def sample(self, model: nn.Module, repeat: int) -> Tensor:
-        """Images, float (samples, C, H, W), nominally in [-1, 1]."""
-        blocks = range(0, self.settings["samples"] // BLOCK)
-        per_batch = BATCH // BLOCK
-        return torch.cat([self._batch(model, repeat, blocks[i:i + per_batch]) for i in blocks[::per_batch]])
-
-    def _batch(self, model: nn.Module, repeat: int, blocks: range) -> Tensor:
+    def sample(self, model: nn.Module, repeat: int, start: int) -> Tensor:
+        """Images start .. start + 255, fewer at the end: float (B, C, H, W), nominally in [-1, 1]. start: whole blocks."""
+        count = min(BATCH, self.settings["samples"] - start)
+        blocks = range(start // BLOCK, -(-(start + count) // BLOCK))
         generators = [self.streams.generator("sample", repeat, block) for block in blocks]
 
         def draw() -> Tensor:
-            return torch.cat([torch.randn(BLOCK, *self.shape, generator=g) for g in generators]).to(self.device)
+            noise = torch.cat([torch.randn(BLOCK, *self.shape, generator=g) for g in generators])
+            return noise[:count].to(self.device)
 
-        sampler = SAMPLERS[self.settings["sampler"]]
-        return sampler(epsilon(model), draw(), self.sde, self.settings["steps"], draw)
+        predict = self._epsilon(model, self._condition(repeat, blocks, count))
+        predict = clipped(predict, self.schedule) if self.settings["clip"] else predict
+        x = SAMPLERS[self.settings["sampler"]](predict, draw(), self.schedule, self.settings["steps"], draw)
+        return x if self.store.codec is None else self.store.codec.decode(x)
+
+    def _condition(self, repeat: int, blocks: range, count: int) -> Tensor | None:
+        drawn = [self.prompts.draw(BLOCK, self.streams.generator("sample", repeat, block, CONDITION)) for block in blocks]
+        return None if drawn[0] is None else torch.cat(drawn)[:count].to(self.device)
+
+    def _epsilon(self, model: nn.Module, condition: Tensor | None) -> Epsilon:
+        if not self.settings["guidance"]:
+            return diffusion.epsilon(model, self.schedule, condition)
+        return diffusion.guided(model, self.schedule, condition, self.prompts.empty(condition), self.settings["guidance"])
 
 
 def save_grid(path: Path, images: Tensor) -> None:
-    """Write uint8 (64, C, H, W) as an 8 x 8 grid with a white pixel between images."""
+    """Write uint8 (up to 64, C, H, W) as an 8 x 8 grid with a white pixel between images."""
     from torchvision.utils import make_grid
     from torchvision.transforms.functional import to_pil_image
 

@@ -97,14 +97,14 @@ def frechet(a: Statistics, b: Statistics) -> float:
 
 
 def reference(store: Store, extractor: Extractor, data: Path) -> Statistics:
-    """Statistics of a whole dataset, kept under DATA/.reference by the digests of data and extractor."""
+    """Statistics of a dataset's reference images, kept under DATA/.reference by the digests of data and extractor."""
     path = Path(data) / ".reference" / f"{store.digest[:32]}-{extractor.name}-{extractor.digest[:32]}.npz"
-    key = f"{store.digest} {extractor.name} {extractor.digest}"
+    key = f"{store.digest} {len(store.reference)} {extractor.name} {extractor.digest}"
     if found := _read(path, key, extractor.dim):
         return found
     total = Accumulator()
-    for start in range(0, store.count, BATCH):
-        total.add(extractor(torch.from_numpy(np.array(store.images[start:start + BATCH]))))
+    for start in range(0, len(store.reference), BATCH):
+        total.add(extractor(torch.from_numpy(np.array(store.reference[start:start + BATCH]))))
     made = total.statistics()
     _write(path, made, key)
     return made

@@ -45,11 +45,11 @@ def measure(run: Run, steps: int, data: Path) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "config.json", run.config)
         trainer = Trainer(run, Path(folder), data)
-        x, t, noise = trainer.batch()
+        batch = trainer.batch()
 
         def bare() -> None:
             trainer.optimizer.zero_grad(set_to_none=True)
-            diffusion.loss(trainer.model, trainer.sde, x, t, noise).backward()
+            diffusion.loss(trainer.model, trainer.schedule, batch.x, batch.t, batch.noise, batch.condition).backward()
 
         times: dict[Callable, list[float]] = {bare: [], trainer.step: []}
         for _ in range(steps + 3):  # in turn, so that a change of the machine's speed meets both

@@ -45,25 +45,42 @@ class Ema(Strict):
 
 
 class Diffusion(Strict):
-    """The linear-beta VP-SDE, noise prediction, plain MSE."""
+    """Noise prediction, plain MSE. beta_min and beta_max default to the schedule's own."""
 
+    schedule: Literal["vp-linear", "sd-discrete"] = "vp-linear"
     beta_min: float = Field(default=0.1, gt=0)
     beta_max: float = Field(default=20.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("schedule") == "sd-discrete":
+            return {"beta_min": 8.5e-4, "beta_max": 1.2e-2} | raw
+        return raw
+
+    @model_validator(mode="after")
+    def _possible(self) -> Diffusion:
+        if self.schedule == "sd-discrete" and self.beta_max >= 1:
+            raise ValueError(f"beta_max: {self.beta_max} is out of range for sd-discrete; less than 1")
+        return self
 
 
 class Evaluation(Strict):
     """How images are drawn and measured; the same for the whole cell.
 
     count: evaluations, log-spaced from `first` of the budget to all of it. repeats: sampling seeds with which each
-    pilot's last weights are measured, for the noise of an evaluation.
+    pilot's last weights are measured, for the noise of an evaluation. guidance: the weight w of classifier-free guidance,
+    (1 + w) epsilon(condition) - w epsilon(empty); 0 for none. clip: clamp the clean image to [-1, 1] at every step.
     """
 
     count: int = Field(ge=2)
     first: Fraction = 0.1
-    samples: int = Field(ge=64, multiple_of=64)
+    samples: int = Field(ge=64)
     sampler: str
     steps: Positive
     extractor: str
+    guidance: float = Field(default=0.0, ge=0)
+    clip: bool = False
     repeats: int = Field(default=4, ge=0)
 
 
@@ -75,6 +92,7 @@ class Training(Strict):
     optimizer: Optimizer
     ema: Ema
     flip: bool = False
+    unconditional: float = Field(default=0.0, ge=0, lt=1)  # share of captions replaced by the empty prompt
     dropout: float | None = Field(default=None, ge=0, lt=1)
     diffusion: Diffusion = Diffusion()
     evaluation: Evaluation
@@ -161,7 +179,7 @@ class Suite(Strict):
 
     def of(self, cell: Cell) -> Training:
         """The training keys of one cell, its overrides applied (nested keys one by one)."""
-        return _validate(Training, _merge(self.training.model_dump(), cell.overrides), f"{self.path}: cells[{cell.name}]")
+        return _validate(Training, _merge(self.training.model_dump(exclude_unset=True), cell.overrides), f"{self.path}: cells[{cell.name}]")
 
 
 def evaluation_images(training: Training) -> list[int]:
@@ -215,7 +233,8 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice and reads 2e-4 as a number (YAML 1.1 takes it for a word)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"  # `<<: *anchor`: what it brings may be overridden
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
@@ -242,6 +261,7 @@ def _check_names(suite: Suite) -> None:
         check(f"cells[{i}].dataset", cell.dataset, datasets.DATASETS)
         check(f"cells[{i}].backbone", cell.backbone, models.presets())
         training = suite.of(cell)
+        _check_condition(suite, i, cell, training)
         check("evaluation.sampler", training.evaluation.sampler, SAMPLERS)
         check("evaluation.extractor", training.evaluation.extractor, features.names())
         if training.evaluation.samples <= (dim := features.DIMS[training.evaluation.extractor]):
@@ -257,6 +277,30 @@ def _check_names(suite: Suite) -> None:
             raise BadInput(f"{suite.path}: arms: {label} is given twice")
     if BASELINE not in labels:
         raise BadInput(f"{suite.path}: arms: the baseline {BASELINE!r} is missing from {', '.join(labels)}")
+
+
+def _check_condition(suite: Suite, i: int, cell: Cell, training: Training) -> None:
+    """The backbone takes what the dataset carries, and only captions can be left out."""
+    import datasets
+    import models
+
+    dataset = datasets.get(cell.dataset)
+
+    def fits(preset: str) -> bool:
+        config = models.spec(preset)
+        return (config.classes, config.context) == (dataset.classes, dataset.context)
+
+    if not fits(cell.backbone):
+        choices = ", ".join(filter(fits, models.presets()))
+        raise BadInput(f"{suite.path}: cells[{i}].backbone: {cell.backbone!r} does not take the condition of {cell.dataset} "
+                       f"({dataset.condition}); choose from {choices}")
+    for key, value in (("unconditional", training.unconditional), ("evaluation.guidance", training.evaluation.guidance)):
+        if value and not dataset.context:
+            raise BadInput(f"{suite.path}: {key}: {value} is for text; {cell.dataset} has the condition {dataset.condition}")
+    if training.flip and dataset.context:
+        raise BadInput(f"{suite.path}: flip: true is for images; {cell.dataset} holds latents")
+    if training.evaluation.clip and dataset.context:
+        raise BadInput(f"{suite.path}: evaluation.clip: true is for images; {cell.dataset} holds latents")
 
 
 def _label(suite: Suite, i: int, text: str) -> str:

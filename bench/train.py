@@ -13,16 +13,17 @@ from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
+from torch import nn
 
 import models
 from bench import checkpoint, diffusion, environment
+from bench.batches import Batch, Batches
 from bench.evaluate import Evaluator, Measured, save_grid
 from bench.eventlog import EventLog
 from bench.lock import FolderLock
 from bench.plan import Run, claim, method_text
 from bench.record import write_json
-from bench.streams import Order, Streams
+from bench.streams import Streams
 from datasets import Store
 from reports import reading
 
@@ -54,8 +55,8 @@ class Trainer:
         self.device = torch.device(spec["device"])
         self.store = Store.open(data, spec["dataset"])
         self.streams = Streams(spec["dataset"], spec["backbone"], spec["seed"])
-        self.order = Order(self.streams, self.store.count)
-        self.sde = diffusion.VPSDE(**spec["diffusion"])
+        self.schedule = diffusion.schedule(spec["diffusion"])
+        self.batches = Batches(spec, self.store, self.streams, self.schedule)
         self.evaluator = Evaluator(spec, self.store, data)
         self.model = build(spec, self.store, self.streams).to(self.device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
@@ -125,10 +126,10 @@ class Trainer:
 
     def step(self) -> float:
         """One optimizer step on the next batch; returns its loss."""
-        x, t, noise = self.batch()
+        batch = self.batch()
         torch.manual_seed(self.streams.key("dropout", self.images))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec["precision"] == "bf16"):
-            loss = diffusion.loss(self.model, self.sde, x, t, noise)
+            loss = diffusion.loss(self.model, self.schedule, batch.x, batch.t, batch.noise, batch.condition)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for group in self.optimizer.param_groups:
@@ -140,19 +141,11 @@ class Trainer:
         self.losses.append(loss.item())
         return self.losses[-1]
 
-    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The next images (B, C, H, W) in [-1, 1], times (B,) and noise (B, C, H, W), all functions of `images` alone."""
-        size, position = self.spec["batch"], self.images
-        indices = self.order.batch(position, size)
-        pixels = torch.from_numpy(self.store.images[indices.numpy()])
-        if self.spec["flip"]:
-            chosen = torch.rand(size, generator=self.streams.generator("augment", position)) < 0.5
-            pixels = torch.where(chosen.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
-        t = torch.rand(size, generator=self.streams.generator("time", position))
-        noise = torch.randn(pixels.shape, generator=self.streams.generator("noise", position))
-        drawn = bytes.fromhex(self.draws) + indices.numpy().tobytes() + t.numpy().tobytes()
-        self.draws = hashlib.blake2b(drawn, digest_size=16).hexdigest()
-        return (pixels.to(self.device) / 127.5 - 1).float(), t.to(self.device), noise.to(self.device)
+    def batch(self) -> Batch:
+        """The next batch, on the device; counts it into the digest of all draws."""
+        drawn = self.batches.draw(self.images)
+        self.draws = hashlib.blake2b(bytes.fromhex(self.draws) + drawn.drawn, digest_size=16).hexdigest()
+        return drawn.to(self.device)
 
     def learning_rate(self) -> float:
         """Linear warm-up over a fraction of the budget, then constant."""

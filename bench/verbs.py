@@ -116,7 +116,7 @@ def data(o: argparse.Namespace) -> int:
 
     if o.action == "prepare" and o.name is None:
         raise BadInput("data prepare: the name of a dataset is missing; see: python -m bench data list")
-    return stores.act(o.action, o.name, o.data, o.source, o.dry_run)
+    return stores.act(o)
 
 
 def perf(o: argparse.Namespace) -> int:

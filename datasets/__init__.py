@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
-from datasets import digits
-from datasets.store import Dataset, Store, Writer
+from datasets import celeba64, cifar10, coco256, digits, imagenet64, patches, scenes, shapes
+from datasets.store import Dataset, Options, Store, Writer
 
-DATASETS: dict[str, Dataset] = {d.name: d for d in (digits.DATASET,)}
+__all__ = ["DATASETS", "Dataset", "Options", "Store", "Writer", "get", "prepare"]
+
+MODULES = (cifar10, celeba64, imagenet64, coco256, digits, patches, shapes, scenes)
+DATASETS: dict[str, Dataset] = {module.DATASET.name: module.DATASET for module in MODULES}
 
 
 def get(name: str) -> Dataset:
@@ -17,10 +22,31 @@ def get(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def prepare(name: str, root: Path, source: Path | None = None) -> Store:
-    """Prepare `name` under the folder `root` unless it is there already, and open it."""
+def prepare(name: str, root: Path, options: Options = Options()) -> Store:
+    """Prepare `name` under the folder `root` unless it is there already, and open it.
+
+    ValueError, one line, for bad originals, a full disk, or a dataset that needs originals and got none. What an
+    interrupted call had finished is kept for the next.
+    """
     dataset = get(name)
     if not Store.exists(root, name):
-        with Writer(root, dataset) as writer:
-            dataset.prepare(writer, source)
+        _check(dataset, root, options)
+        try:
+            with Writer(root, dataset) as writer:
+                if not Store.exists(root, name):  # another process may have made it while this one waited
+                    dataset.prepare(writer, replace(options, workers=options.workers or os.cpu_count() or 1))
+        except OSError as error:
+            raise ValueError(f"dataset {name}: {root}: {error.strerror or error}; what was prepared so far is kept, "
+                             "the same command goes on") from error
     return Store.open(root, name)
+
+
+def _check(dataset: Dataset, root: Path, options: Options) -> None:
+    if dataset.originals is None and options.source is not None:
+        raise ValueError(f"--source: {options.source} is not used; {dataset.name} needs no originals")
+    if dataset.originals is not None and options.source is None:
+        raise ValueError(f"dataset {dataset.name}: not prepared in {root}; run: python -m bench data prepare "
+                         f"{dataset.name} --source PATH, where PATH is {dataset.originals}")
+    for field in ("autoencoder", "text_encoder"):
+        if getattr(options, field) and dataset.name != "coco256":
+            raise ValueError(f"--{field.replace('_', '-')}: is not used by {dataset.name}; only by coco256")

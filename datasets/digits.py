@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from datasets.store import Dataset, Writer
+from datasets.store import Dataset, Options, Writer
 
 
-def prepare(writer: Writer, source: Path | None = None) -> None:
-    """Write the images as uint8 (1797, 1, 8, 8): ink 0..16 becomes 0..255, rounded. Needs no source."""
+def prepare(writer: Writer, options: Options) -> None:
+    """Write the images as uint8 (1797, 1, 8, 8): ink 0..16 becomes 0..255, rounded."""
     from sklearn.datasets import load_digits  # here: opening a prepared store needs numpy only
 
-    if source is not None:
-        raise ValueError(f"--source: {source} is not used; digits comes with scikit-learn")
     ink = load_digits().images
     writer.write("images", np.rint(ink * (255 / 16)).astype(np.uint8)[:, None])
+    writer.count = len(ink)
 
 
 DATASET = Dataset(

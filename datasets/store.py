@@ -1,42 +1,80 @@
-"""The prepared form of a dataset: memory-mapped arrays beside a manifest with their digests.
+"""The prepared form of a dataset: arrays on disk beside a manifest with their digests.
 
-    DATA/NAME/manifest.json    name, shape, count, recipe, files with bytes and sha256, digest of the whole
-    DATA/NAME/images.npy       uint8 (count, C, H, W)
+    DATA/NAME/manifest.json    name, shape, count, recipe, reference, files with bytes and sha256, digest of the whole
+    DATA/NAME/images.npy       uint8 (count, C, H, W); or, for a dataset of latents,
+    DATA/NAME/moments.npy      fp16 (count, 2C, H, W): mean and log variance of each image's latent
+    DATA/NAME/labels.npy       int64 (count,), for classes
+    DATA/NAME/texts.npy        fp16 (captions, tokens, width), first.npy int64 (count + 1,): the captions of image i are
+                               first[i] .. first[i + 1] - 1; empty.npy: the empty prompt; val_texts.npy: for evaluation
+    DATA/NAME/reference.npy    uint8 images that samples are measured against, where these are not the training images
 
 A store is written into a folder beside its place and renamed when it is whole, so what has the name is complete.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from datasets.codecs import Codec
+
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `data prepare` was asked for. Each dataset says which of them it takes.
+
+    source: the original files. partial: accept another count of images than the published one. workers: processes.
+    autoencoder, text_encoder: folder or hub name of the networks that make latents and text states. device: of those.
+    """
+
+    source: Path | None = None
+    partial: bool = False
+    workers: int = 0
+    autoencoder: str | None = None
+    text_encoder: str | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
 class Dataset:
     """How a dataset is prepared and what it carries.
 
-    shape: of one image, (C, H, W). condition: what the images carry: none, class or text. recipe: the preprocessing
-    in words, kept in the manifest. prepare(writer, source) writes the arrays.
+    shape: of what a network sees, (C, H, W). recipe: the preprocessing in words, kept in the manifest.
+    prepare(writer, options) writes the arrays. originals: what --source holds, in words; None if none is needed.
+    count: published number of images; None where there is no such number. classes: labels, 0 for none. context:
+    (tokens, width) of a caption's states, None for none. download(folder) fetches the originals, where that is possible.
     """
 
     name: str
     shape: tuple[int, int, int]
     about: str
     recipe: str
-    prepare: Callable[[Writer, Path | None], None]
-    condition: str = "none"
+    prepare: Callable[[Writer, Options], None]
+    originals: str | None = None
+    count: int | None = None
+    classes: int = 0
+    context: tuple[int, int] | None = None
+    download: Callable[[Path], None] | None = None
+
+    @property
+    def condition(self) -> str:
+        """What the images carry: none, class or text."""
+        return "text" if self.context else "class" if self.classes else "none"
 
 
 @dataclass(frozen=True)
@@ -83,13 +121,70 @@ class Store:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of one image, (C, H, W)."""
+        """Shape of what a network sees of one image, (C, H, W)."""
         return tuple(self.manifest["shape"])
+
+    @property
+    def condition(self) -> str:
+        """What the images carry: none, class or text."""
+        return self.manifest["condition"]
+
+    @property
+    def partial(self) -> bool:
+        """Whether it holds another number of images than the published dataset."""
+        return bool(self.manifest.get("partial"))
+
+    def array(self, name: str) -> np.ndarray:
+        """One of its arrays, memory-mapped and read-only."""
+        return np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
     @cached_property
     def images(self) -> np.ndarray:
-        """All images, uint8 (count, C, H, W), memory-mapped and read-only."""
-        return np.load(self.path / "images.npy", mmap_mode="r", allow_pickle=False)
+        """The training images, uint8 (count, C, H, W)."""
+        return self.array("images")
+
+    @cached_property
+    def moments(self) -> np.ndarray | None:
+        """Mean and log variance of latents, fp16 (count, 2C, H, W); None if the dataset is one of images."""
+        return self.array("moments") if "moments.npy" in self.manifest["files"] else None
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Classes, int64 (count,), in memory."""
+        return np.array(self.array("labels"))
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """Where the captions of each image begin, int64 (count + 1,), in memory."""
+        return np.array(self.array("first"))
+
+    @cached_property
+    def texts(self) -> np.ndarray:
+        """States of every training caption, fp16 (captions, tokens, width)."""
+        return self.array("texts")
+
+    @cached_property
+    def val_texts(self) -> np.ndarray:
+        """States of the captions that evaluations draw from, fp16 (captions, tokens, width)."""
+        return self.array("val_texts")
+
+    @cached_property
+    def empty(self) -> np.ndarray:
+        """States of the empty prompt, fp16 (tokens, width), in memory."""
+        return np.array(self.array("empty"))
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """The images that samples are measured against, uint8 (n, 3 or 1, H, W)."""
+        kept = self.manifest.get("reference", {"array": "images", "count": self.count})
+        return self.array(kept["array"])[:kept["count"]]
+
+    @cached_property
+    def codec(self) -> Codec | None:
+        """What turns latents into images; None if the dataset is one of images."""
+        from datasets import codecs
+
+        return codecs.load(self.path, self.manifest["codec"]) if "codec" in self.manifest else None
 
     def verify(self) -> list[str]:
         """Read every byte; one line per file whose digest is not the manifest's."""
@@ -101,48 +196,67 @@ class Store:
 
 
 class Writer:
-    """Writes a store beside its place; renames it into place when the `with` block ends without an error."""
+    """Writes a store beside its place; renames it into place when the `with` block ends without an error.
+
+    The folder beside has a name of its own and outlives an interruption: what `datasets.parallel.fill` had finished is
+    found again by the next writer. One process at a time: the kernel frees the lock of one that dies.
+    """
 
     def __init__(self, root: Path, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.final = Path(root) / dataset.name
-        self.path = Path(root) / f".{dataset.name}.{os.getpid()}.partial"
-        self.files: dict[str, dict] = {}
+        self.dataset, self.root = dataset, Path(root)
+        self.final = self.root / dataset.name
+        self.path = self.root / f".{dataset.name}.partial"
+        self.facts: dict[str, Any] = {}  # what the manifest says beside the dataset's own: reference, codec, partial
         self.count = 0
 
     def __enter__(self) -> Writer:
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.root / f".{self.dataset.name}.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"dataset {self.dataset.name}: another process prepares it in {self.root}; waiting", file=sys.stderr)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path.mkdir(exist_ok=True)
         return self
 
+    def resume(self, identity: str) -> None:
+        """Keep what an interrupted writer left if it worked on the same: `identity` names originals and options."""
+        mark = self.path / ".identity"
+        if not mark.is_file() or mark.read_text() != identity:
+            shutil.rmtree(self.path)
+            self.path.mkdir()
+            mark.write_text(identity)
+
     def write(self, name: str, array: np.ndarray) -> None:
-        """Write one array, first axis the image."""
-        file = self.path / f"{name}.npy"
-        with file.open("wb") as out:
+        """Write one array whole."""
+        with (self.path / f"{name}.npy").open("wb") as out:
             np.save(out, array, allow_pickle=False)
             out.flush()
             os.fsync(out.fileno())
-        self.files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
-        self.count = len(array)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            (self.path / "manifest.json").write_text(json.dumps(self._manifest(), indent=1) + "\n")
-            if not self.final.exists():  # two writers make the same bytes: the first to finish is kept
-                self._rename()
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def _rename(self) -> None:
         try:
-            self.path.rename(self.final)
-        except OSError:
-            if not (self.final / "manifest.json").is_file():
-                raise
+            if kind is None and not Store.exists(self.root, self.dataset.name):
+                self._finish()
+            if kind is None or not any(self.path.glob("*.progress")):  # nothing that is worth going on with
+                shutil.rmtree(self.path, ignore_errors=True)
+        finally:
+            self._lock.close()
 
-    def _manifest(self) -> dict:
-        return {"format": FORMAT, "name": self.dataset.name, "count": self.count, "shape": list(self.dataset.shape),
-                "condition": self.dataset.condition, "recipe": self.dataset.recipe,
-                "digest": combined_digest(self.files), "files": self.files}
+    def _finish(self) -> None:
+        for left in (*self.path.glob("*.progress"), self.path / ".identity"):
+            left.unlink(missing_ok=True)
+        files = {str(file.relative_to(self.path)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
+                 for file in sorted(self.path.rglob("*")) if file.is_file()}
+        manifest = {"format": FORMAT, "name": self.dataset.name, "count": self.count, "shape": list(self.dataset.shape),
+                    "condition": self.dataset.condition, "recipe": self.dataset.recipe, **self.facts,
+                    "digest": combined_digest(files), "files": files}
+        with (self.path / "manifest.json").open("w") as out:
+            out.write(json.dumps(manifest, indent=1) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        self.path.rename(self.final)
 
 
 def combined_digest(files: dict[str, dict]) -> str:

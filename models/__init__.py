@@ -3,11 +3,11 @@
 from models.methods import Method, load_contrib, names as methods, parse_method
 from models.scaling import Scaling, Where, register
 from models.weights import load_published
-from models.zoo import build, flops, presets, spec
+from models.zoo import build, example_condition, flops, presets, spec
 
 __all__ = [
-    "Method", "Scaling", "Where", "build", "flops", "load_published", "methods", "parse_method", "presets", "register",
-    "spec",
+    "Method", "Scaling", "Where", "build", "example_condition", "flops", "load_published", "methods", "parse_method",
+    "presets", "register", "spec",
 ]
 
 load_contrib()  # last: what users add imports from here

@@ -30,6 +30,13 @@ PRESETS: dict[str, Config] = {
     # matched miniatures for 8x8 grey images
     "uvit-xs":               UViTConfig( 8, patch=2, width=32, depth=8, heads=2, in_channels=1),
     "unet-xs":               UNetConfig( 8, 16, (1, 1, 1),       1, (4,),    heads=2, in_channels=1, groups=4),
+    # for 16x16 colour images, for 12x12 ones of 12 classes, and for 4x8x8 latents with 12 words of 32 numbers
+    "uvit-xs-16":            UViTConfig(16, patch=2, width=32, depth=8, heads=2),
+    "unet-xs-16":            UNetConfig(16, 16, (1, 1, 1),       1, (8, 4),  heads=2, groups=4),
+    "uvit-xs-class":         UViTConfig(12, patch=2, width=32, depth=8, heads=2, classes=12),
+    "unet-xs-class":         UNetConfig(12, 16, (1, 1, 1),       1, (3,),    heads=2, groups=4, classes=12),
+    "uvit-xs-t2i":           UViTConfig( 8, patch=2, width=32, depth=8, heads=2, in_channels=4, context=(12, 32)),
+    "unet-xs-t2i":           UNetConfig( 8, 16, (1, 1, 1),       1, (4,),    heads=2, in_channels=4, groups=4, context=(12, 32)),
     # U-ViT, published: size, patch, width, depth, heads
     "uvit-s-2":              UViTConfig(32, 2,  512, 12,  8),
     "uvit-s-4":              UViTConfig(64, 4,  512, 12,  8),
@@ -102,14 +109,17 @@ def _override(preset: str, overrides: dict[str, Any]) -> Config:
     return config
 
 
+def example_condition(model: nn.Module, batch: int) -> torch.Tensor | None:
+    """Zeros in the shape of the condition that a network takes: long (B,), float (B, tokens, width), or None."""
+    config, device = model.config, next(model.parameters()).device
+    if config.context:
+        return torch.zeros(batch, *config.context, device=device)
+    return torch.zeros(batch, dtype=torch.long, device=device) if config.classes else None
+
+
 def flops(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """FLOPs of one forward pass of one image (C, H, W): 2 per multiply-add, counted by torch."""
-    config, device = model.config, next(model.parameters()).device
-    condition = None
-    if config.context:
-        condition = torch.zeros(1, *config.context, device=device)
-    elif config.classes:
-        condition = torch.zeros(1, dtype=torch.long, device=device)
+    device, condition = next(model.parameters()).device, example_condition(model, 1)
     # The counter knows attention only where it is written out; fused kernels on a CPU would count as nothing.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, *image_shape, device=device), torch.zeros(1, device=device), condition)

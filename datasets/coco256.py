@@ -1,0 +1,163 @@
+"""coco256: 82,783 photographs with about five captions each, as latents 4x32x32. Text-conditional. Lin et al. 2014.
+
+Centre square, LANCZOS to 256, moments of Stable Diffusion's KL autoencoder (scale 0.23010), last hidden states of CLIP
+ViT-L/14's text model: the U-ViT recipe. The val images are kept too: samples are measured against them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from datasets import codecs, originals
+from datasets.originals import Item
+from datasets.parallel import fill
+from datasets.store import Dataset, Options, Writer
+
+SIZE, SCALE = 256, 0.23010
+TEXT = (77, 768)  # tokens and width of CLIP ViT-L/14
+VAL = 40_504  # val images
+AUTOENCODER, TEXT_ENCODER = "stabilityai/sd-vae-ft-ema", "openai/clip-vit-large-patch14"
+ORIGINALS = ("a folder with train2014 and val2014 (.zip or folder) and annotations_trainval2014.zip or annotations "
+             "(captions_train2014.json, captions_val2014.json)")
+ADDRESS = "http://images.cocodataset.org"
+FILES = ("zips/train2014.zip", "zips/val2014.zip", "annotations/annotations_trainval2014.zip")
+BATCH = 16  # images and captions that the networks see at a time
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images in the order of their ids, and the captions of each, in the order of the captions' ids."""
+
+    images: list[Item]
+    captions: list[list[str]]
+
+
+def prepare(writer: Writer, options: Options) -> None:
+    """Write moments and caption states of train, caption states and images of val, the empty prompt, the decoder."""
+    train, val = (_split(options.source, name) for name in ("train2014", "val2014"))
+    path = Path(options.source or "")
+    writer.facts |= originals.check_count("coco256", path, len(train.images), DATASET.count or 0, options.partial)
+    originals.check_count("coco256", path, len(val.images), VAL, options.partial, "val images")
+    names = (options.autoencoder or AUTOENCODER, options.text_encoder or TEXT_ENCODER)
+    writer.resume(originals.identity(train.images + val.images, DATASET.recipe, train.captions, val.captions, names))
+    module = codecs.load_autoencoder(names[0])
+    encode_text = _text_encoder(names[1], options.device)
+    module.save_pretrained(writer.path / "autoencoder", safe_serialization=True)
+    fill(writer.path / "reference.npy", val.images, (3, SIZE, SIZE), np.uint8, convert, options.workers, "val images")
+    fill(writer.path / "moments.npy", train.images, (8, SIZE // 8, SIZE // 8), np.float16,
+         _image_encoder(module, options.device), 0, "train images")
+    for name, split in (("texts", train), ("val_texts", val)):
+        captions = [text for texts in split.captions for text in texts]
+        fill(writer.path / f"{name}.npy", captions, TEXT, np.float16, encode_text, 0, name)
+    writer.write("first", np.cumsum([0, *map(len, train.captions)], dtype=np.int64))
+    writer.write("empty", encode_text([""])[0])
+    writer.facts |= {"codec": {"kind": "stable-diffusion", "scale": SCALE},
+                     "reference": {"array": "reference", "count": len(val.images)}}
+    writer.count = len(train.images)
+
+
+def _split(source: Path | None, name: str) -> Split:
+    """The images of a split and their captions; ValueError, one line, if they do not belong together."""
+    path = originals.find(source, "coco256", ORIGINALS, f"{name}.zip", name)
+    items = {Path(item.name).name: item for item in originals.items(path)}
+    where, content = _captions(path.parent, name)
+    try:
+        files = {image["id"]: image["file_name"] for image in content["images"]}
+        captions: dict[int, list[str]] = {image: [] for image in files}
+        for caption in sorted(content["annotations"], key=lambda entry: entry["id"]):
+            captions[caption["image_id"]].append(str(caption["caption"]).strip())
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{where}: not a COCO captions file, or of other images ({error!r})") from None
+    strange = sorted(set(items) - set(files.values()))
+    if strange:
+        raise ValueError(f"{where}: says nothing of {strange[0]} ({len(strange):,} such images in {path}); "
+                         "these captions are of other images")
+    chosen = sorted(image for image, file in files.items() if file in items and captions[image])
+    return Split([items[files[image]] for image in chosen], [captions[image] for image in chosen])
+
+
+def _captions(folder: Path, name: str) -> tuple[str, Any]:
+    """The captions file of a split, from a folder or the zip of all annotations."""
+    path = originals.find(folder, "coco256", ORIGINALS, "annotations_trainval2014.zip", "annotations")
+    file = f"captions_{name}.json"
+    found = [item for item in originals.items(path, [".json"]) if Path(item.name).name == file]
+    if not found:
+        raise ValueError(f"{path}: has no {file}; coco256 is made from {ORIGINALS}")
+    try:
+        return f"{path}: {file}", json.loads(found[0].read())
+    except ValueError as error:
+        raise ValueError(f"{path}: {file} is not JSON ({error})") from None
+
+
+def convert(items: Sequence[Item]) -> np.ndarray:
+    """uint8 (n, 3, 256, 256)."""
+    return np.stack([originals.to_array(crop(item.image())) for item in items])
+
+
+def crop(image: Image.Image) -> Image.Image:
+    """The centre square, LANCZOS to 256x256."""
+    side = min(image.size)
+    left, upper = ((length - side) // 2 for length in image.size)
+    return image.crop((left, upper, left + side, upper + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+
+
+def _image_encoder(module: Any, device: str) -> Callable[[Sequence[Item]], np.ndarray]:
+    """Items to moments, fp16 (n, 8, 32, 32)."""
+    import torch
+
+    module = module.to(device)
+
+    @torch.inference_mode()
+    def encode(items: Sequence[Item]) -> np.ndarray:
+        pixels = torch.from_numpy(convert(items))
+        parts = [module.encode(part.to(device).float() / 127.5 - 1).latent_dist for part in pixels.split(BATCH)]
+        return torch.cat([torch.cat([part.mean, part.logvar], dim=1).half().cpu() for part in parts]).numpy()
+
+    return encode
+
+
+def _text_encoder(name: str, device: str) -> Callable[[Sequence[str]], np.ndarray]:
+    """Captions to the text model's last hidden states, fp16 (n, 77, 768)."""
+    import torch
+
+    try:
+        from transformers import CLIPTextModel, CLIPTokenizer
+    except ImportError:
+        raise ValueError("--text-encoder: the package transformers is missing; install the extra with: make latent") from None
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(name)
+        model = CLIPTextModel.from_pretrained(name, use_safetensors=True).to(device).eval()
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"--text-encoder: {name!r} cannot be loaded ({' '.join(str(error).split())[:200]})") from None
+
+    @torch.inference_mode()
+    def encode(captions: Sequence[str]) -> np.ndarray:
+        tokens = tokenizer(list(captions), truncation=True, max_length=TEXT[0], padding="max_length", return_tensors="pt")
+        parts = [model(input_ids=part.to(device)).last_hidden_state for part in tokens["input_ids"].split(BATCH)]
+        return torch.cat([part.half().cpu() for part in parts]).numpy()
+
+    return encode
+
+
+def download(folder: Path) -> None:
+    """Fetch the archives from the publisher's site (20 GB)."""
+    from torchvision.datasets.utils import download_url
+
+    for file in FILES:
+        download_url(f"{ADDRESS}/{file}", str(folder))
+
+
+DATASET = Dataset(
+    name="coco256", shape=(4, SIZE // 8, SIZE // 8), count=82_783, context=TEXT,
+    about="COCO 2014, 82,783 images with captions, as latents",
+    recipe=f"centre square, LANCZOS to {SIZE}; moments of the KL autoencoder, scale {SCALE}; last hidden states of the CLIP "
+           "text model, padded to 77 tokens",
+    originals=ORIGINALS, prepare=prepare, download=download,
+)

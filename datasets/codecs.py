@@ -1,0 +1,113 @@
+"""Autoencoders of latent datasets: what makes moments when a store is prepared, and images from latents afterwards.
+
+A latent that a network sees is scale * (mean + exp(log variance / 2) * noise); `decode` takes it back to an image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK = 2  # pixels per side that the linear autoencoder sees at a time
+
+
+class Codec(Protocol):
+    """From latents to images. scale: factor on a latent, so that its standard deviation is about 1."""
+
+    scale: float
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images, float (B, 3, H, W) nominally in [-1, 1], of scaled latents (B, C, h, w)."""
+
+
+class Blocks:
+    """The linear autoencoder of 2x2 blocks: latent = basis (block - mean), block = mean + basis^T latent."""
+
+    def __init__(self, basis: np.ndarray, mean: np.ndarray, scale: float) -> None:
+        self.basis, self.mean, self.scale = basis, mean, scale  # (C, 12), (12,)
+
+    @property
+    def facts(self) -> dict:
+        """What the manifest says."""
+        return {"kind": "blocks", "scale": self.scale}
+
+    def save(self, path: Path) -> None:
+        """Write its weights."""
+        np.save(path / "codec.npy", np.vstack([self.basis, self.mean]), allow_pickle=False)
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Means of latents, unscaled, float64 (n, C, H/2, W/2) of uint8 (n, 3, H, W)."""
+        n, _, height, width = images.shape
+        latents = (blocks(images) - self.mean) @ self.basis.T
+        return latents.reshape(n, height // BLOCK, width // BLOCK, -1).transpose(0, 3, 1, 2)
+
+    def moments(self, images: np.ndarray, spread: float) -> np.ndarray:
+        """fp16 (n, 2C, H/2, W/2): means, and a log variance that is the same everywhere."""
+        mean = self.encode(images)
+        return np.concatenate([mean, np.full_like(mean, 2 * np.log(spread))], axis=1).astype(np.float16)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See `Codec`."""
+        import torch
+
+        basis, mean = (torch.from_numpy(a).to(latents) for a in (self.basis, self.mean))
+        flat = torch.einsum("bchw,cp->bphw", latents / self.scale, basis) + mean.view(1, -1, 1, 1)
+        return torch.nn.functional.pixel_shuffle(flat, BLOCK)
+
+
+def blocks(images: np.ndarray) -> np.ndarray:
+    """2x2 blocks in [-1, 1], float64 (n * H/2 * W/2, 12), in the order that torch's pixel_shuffle puts back."""
+    n, channels, height, width = images.shape
+    parts = (images / 127.5 - 1).reshape(n, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
+    return parts.transpose(0, 2, 4, 1, 3, 5).reshape(-1, channels * BLOCK * BLOCK)
+
+
+def fit_blocks(images: np.ndarray, channels: int) -> Blocks:
+    """The principal components of all blocks, rounded to 2^-12 so that no BLAS shows in the bits, signs fixed."""
+    rows = blocks(images)
+    mean = np.rint(rows.mean(0) * 2**12) / 2**12
+    _, vectors = np.linalg.eigh((rows - mean).T @ (rows - mean))
+    basis = vectors[:, ::-1][:, :channels].T
+    signs = np.sign(np.take_along_axis(basis, abs(basis).argmax(1)[:, None], axis=1))
+    basis = np.rint(basis * signs * 2**12) / 2**12
+    codec = Blocks(basis, mean, 1.0)
+    return Blocks(basis, mean, round(1 / float(codec.encode(images).std()), 3))
+
+
+class StableDiffusion:
+    """The KL autoencoder of Stable Diffusion (Rombach et al. 2022), through diffusers."""
+
+    def __init__(self, path: Path, scale: float) -> None:
+        self.module, self.scale = load_autoencoder(str(path)), scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See `Codec`. Image by image in small batches: a 256-pixel decoder needs a gigabyte for eight."""
+        import torch
+
+        module = self.module.to(latents.device)
+        return torch.cat([module.decode(part / self.scale).sample for part in latents.split(8)])
+
+
+def load_autoencoder(name: str):  # noqa: ANN201 - an optional package's class
+    """diffusers' AutoencoderKL from a folder or a hub name; ValueError, one line, if that fails."""
+    try:
+        from diffusers import AutoencoderKL
+    except ImportError:
+        raise ValueError("--autoencoder: the package diffusers is missing; install the extra with: make latent") from None
+    try:
+        return AutoencoderKL.from_pretrained(name, use_safetensors=True, low_cpu_mem_usage=False).eval().requires_grad_(False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--autoencoder: {name!r} cannot be loaded ({' '.join(str(error).split())[:200]})") from None
+
+
+def load(path: Path, facts: dict) -> Codec:
+    """The codec that a store was prepared with."""
+    if facts["kind"] == "blocks":
+        kept = np.load(path / "codec.npy", allow_pickle=False)
+        return Blocks(kept[:-1], kept[-1], facts["scale"])
+    return StableDiffusion(path / "autoencoder", facts["scale"])

@@ -1,0 +1,179 @@
+"""Original files as their publishers ship them: folders, zips, tars and tars of tars, as a flat list of items.
+
+An item can be read in another process without unpacking anything: in a tar it is an offset, in a zip a member.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+IMAGES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One original file. path: the file on disk. member: its name in a zip. offset: its place in a tar."""
+
+    name: str
+    path: str
+    size: int
+    member: str | None = None
+    offset: int | None = None
+
+    def read(self) -> bytes:
+        """Its bytes; ValueError, one line, if they are not all there."""
+        try:
+            if self.member is not None:
+                return _zip(self.path).read(self.member)
+            with Path(self.path).open("rb") as file:
+                file.seek(self.offset or 0)
+                content = file.read(self.size)
+        except (OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{self.path}: {self.name} cannot be read ({error}); is the archive whole?") from None
+        if len(content) != self.size:
+            raise ValueError(f"{self.path}: {self.name} ends after {len(content)} of {self.size} bytes; "
+                             "the archive is truncated")
+        return content
+
+    def image(self) -> Image.Image:
+        """Decoded, in RGB whatever it is stored as; ValueError, one line, if it does not decode."""
+        try:
+            return Image.open(io.BytesIO(self.read())).convert("RGB")
+        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            said = " ".join(str(error).split())
+            raise ValueError(f"{self.path}: the image {self.name} does not decode ({said})") from None
+
+
+@functools.lru_cache(4)
+def _zip(path: str) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def find(source: Path | None, dataset: str, originals: str, *names: str) -> Path:
+    """The one of `names` in the folder `source`, or `source` itself if it has such a name.
+
+    ValueError, one line, if there is none, or more than one: two sources for the same images.
+    """
+    if source is None:
+        raise ValueError(f"--source: missing; {dataset} is made from {originals}")
+    source = Path(source)
+    if not source.exists():
+        raise ValueError(f"--source: {source} does not exist; {dataset} is made from {originals}")
+    if source.name in names:
+        return source
+    found = [source / name for name in names if (source / name).exists()]
+    if not found:
+        raise ValueError(f"--source: {source} has none of {', '.join(names)}; {dataset} is made from {originals}")
+    if len(found) > 1:
+        raise ValueError(f"--source: {found[0]} and {found[1]} are two sources for the same files; move one away")
+    return found[0]
+
+
+def items(path: Path, endings: Sequence[str] = IMAGES) -> list[Item]:
+    """Every file of a folder, a zip, a tar or a tar of tars whose name has one of `endings`, sorted by name.
+
+    Names are relative to the folder; of a file in an inner tar: the inner tar's name without its ending, a slash and
+    its own. ValueError, one line, for a broken archive or a name that is there twice.
+    """
+    try:
+        if path.is_dir():
+            found = [Item(file.relative_to(path).as_posix(), str(file), file.stat().st_size)
+                     for file in path.rglob("*") if file.is_file()]
+        elif zipfile.is_zipfile(path):
+            found = [Item(info.filename, str(path), info.file_size, member=info.filename)
+                     for info in _zip(str(path)).infolist() if not info.is_dir()]
+        else:
+            found = _tar(path)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(f"{path}: not a whole archive or folder ({' '.join(str(error).split())})") from None
+    chosen = sorted((item for item in found if item.name.lower().endswith(tuple(endings))), key=lambda item: item.name)
+    for before, item in zip(chosen, chosen[1:], strict=False):
+        if before.name == item.name:
+            raise ValueError(f"{path}: {item.name} is there twice")
+    return chosen
+
+
+def _tar(path: Path) -> list[Item]:
+    """Files of an uncompressed tar, and of tars in it, by their offset; a file that reaches beyond the end is found."""
+    found, size = [], path.stat().st_size
+    with path.open("rb") as file:
+        for name, offset, length in _members(file, 0, size):
+            if name.endswith(".tar"):
+                found += [Item(f"{Path(name).stem}/{Path(inner).name}", str(path), inner_length, offset=inner_offset)
+                          for inner, inner_offset, inner_length in _members(file, offset, length)]
+            else:
+                found.append(Item(name, str(path), length, offset=offset))
+    return found
+
+
+def _members(file: io.BufferedReader, offset: int, length: int) -> list[tuple[str, int, int]]:
+    """(name, offset in the file, bytes) of the members of a tar that lies at `offset`."""
+    with tarfile.open(fileobj=_Window(file, offset, length), mode="r:") as archive:
+        members = [(m.name, offset + m.offset_data, m.size) for m in archive if m.isfile()]
+    for name, at, size in members:
+        if at + size > offset + length:
+            raise tarfile.ReadError(f"{name} ends beyond the end of the archive")
+    return members
+
+
+class _Window(io.RawIOBase):
+    """A part of a file as a file of its own."""
+
+    def __init__(self, file: io.BufferedReader, offset: int, length: int) -> None:
+        self.file, self.offset, self.length, self.position = file, offset, length, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.length}[whence]
+        self.position = max(0, base + offset)
+        return self.position
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self.length - self.position)
+        size = left if size is None or size < 0 else min(size, left)
+        self.file.seek(self.offset + self.position)
+        content = self.file.read(size)
+        self.position += len(content)
+        return content
+
+
+def identity(found: Iterable[Item], *more: object) -> str:
+    """A digest of what is to be prepared, names and sizes; another one starts anew."""
+    digest = hashlib.sha256(repr(more).encode())
+    for item in found:
+        digest.update(f"{item.name} {item.size}\n".encode())
+    return digest.hexdigest()
+
+
+def check_count(dataset: str, path: Path, have: int, published: int, partial: bool, what: str = "images") -> dict:
+    """Facts for the manifest; ValueError, one line, for another count than the published one without --partial."""
+    if have == 0:
+        raise ValueError(f"{path}: no {what} in it; is it the source of {dataset}?")
+    if have != published and not partial:
+        raise ValueError(f"{path}: {have:,} {what}, {dataset} has {published:,}; "
+                         "give --partial to prepare it all the same (it is recorded)")
+    return {"partial": True, "published": published} if have != published else {}
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+    """An RGB image as uint8 (3, H, W)."""
+    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))

@@ -1,0 +1,333 @@
+"""Every reader on originals in the publisher's own format, against a plain, slow PIL implementation of the recipe."""
+
+import io
+import json
+import tarfile
+import zipfile
+
+import miniatures
+import numpy as np
+import pytest
+from PIL import Image
+
+import datasets
+from datasets import Options, Store, celeba64, cifar10, imagenet64
+
+
+def prepare(name, source, root, **options):
+    return datasets.prepare(name, root, Options(source=source, **{"partial": True, "workers": 1, **options}))
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
+# Contents --------------------------------------------------------------------------------------------------------------
+
+
+def test_cifar10_from_the_archive_and_from_the_folder(source, tmp_path):
+    images = miniatures.cifar10(source)
+    packed = prepare("cifar10", source, tmp_path / "a")
+    assert np.array_equal(packed.images, images) and packed.images.dtype == np.uint8
+    assert packed.manifest["partial"] and packed.manifest["published"] == 50_000
+    with tarfile.open(source / "cifar-10-python.tar.gz") as archive:
+        archive.extractall(source / "unpacked", filter="data")
+    folder = source / "unpacked" / "cifar-10-batches-py"
+    assert prepare("cifar10", folder, tmp_path / "b").digest == packed.digest
+
+
+def test_cifar10_reads_old_numpys_names(source, tmp_path):
+    """The published pickles name numpy.core.multiarray; what we pickle today names numpy._core."""
+    images = miniatures.cifar10(source)
+    with tarfile.open(source / "cifar-10-python.tar.gz") as archive:
+        content = {m.name: archive.extractfile(m).read() for m in archive}
+    (source / "cifar-10-python.tar.gz").unlink()
+    folder = source / "cifar-10-batches-py"
+    folder.mkdir()
+    for name, pickled in content.items():
+        (source / name).write_bytes(pickled.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert np.array_equal(prepare("cifar10", source, tmp_path).images, images)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_celeba64_crops_as_the_recipe_says(source, tmp_path, packed):
+    names = miniatures.celeba(source, packed=packed)
+    store = prepare("celeba64", source, tmp_path)
+    assert store.images.shape == (4, 3, 64, 64) and store.manifest["reference"] == {"array": "images", "count": 4}
+    for i, name in enumerate(names):
+        original = np.asarray(Image.open(io.BytesIO(miniatures.jpeg(miniatures.noise(i, 178, 218)))))
+        face = Image.fromarray(original[57:185, 25:153]).resize((64, 64), Image.Resampling.BILINEAR)
+        assert np.array_equal(store.images[i], np.asarray(face).transpose(2, 0, 1)), name
+
+
+def slow_shrink(content: bytes) -> np.ndarray:
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    while min(*image.size) >= 128:
+        image = image.resize(tuple(x // 2 for x in image.size), resample=Image.Resampling.BOX)
+    scale = 64 / min(*image.size)
+    image = image.resize(tuple(round(x * scale) for x in image.size), resample=Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    top, left = (pixels.shape[0] - 64) // 2, (pixels.shape[1] - 64) // 2
+    return pixels[top:top + 64, left:left + 64].transpose(2, 0, 1)
+
+
+def test_imagenet64_from_the_folder_and_from_the_tar_of_tars(source, tmp_path):
+    miniatures.imagenet_folder(source)
+    store = prepare("imagenet64", source / "train", tmp_path / "a", workers=2)
+    expected = [slow_shrink(content) for _, content in sorted(miniatures.imagenet().items())]
+    assert np.array_equal(store.images, expected)
+    assert store.labels.tolist() == [0, 0, 1, 2, 2] and store.condition == "class"
+    other = source.parent / "other"
+    other.mkdir()
+    assert prepare("imagenet64", miniatures.imagenet_tar(other), tmp_path / "b").digest == store.digest
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_coco256_stores_what_the_networks_say(source, tmp_path, packed):
+    pytest.importorskip("diffusers", reason="the extra is not installed: make latent")
+    pytest.importorskip("transformers")
+    import torch
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    captions = miniatures.coco(source, packed=packed)
+    networks = tmp_path / "networks"
+    networks.mkdir()
+    vae, clip = miniatures.latent_networks(networks)
+    store = prepare("coco256", source, tmp_path / "data", autoencoder=str(vae), text_encoder=str(clip))
+    assert (store.count, store.shape, store.condition) == (3, (4, 32, 32), "text")
+    assert store.first.tolist() == [0, 6, 11, 12] and store.val_texts.shape == (7, 77, 768)
+
+    names = list(captions["train2014"])
+    module = AutoencoderKL.from_pretrained(vae)
+    for i, image in enumerate((9, 25, 30)):
+        original = Image.open(io.BytesIO(miniatures.jpeg(miniatures.noise(image, 320 + image, 240))))
+        left = (original.width - 240) // 2
+        square = original.crop((left, 0, left + 240, 240)).resize((256, 256), Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.asarray(square).transpose(2, 0, 1).copy())[None].float() / 127.5 - 1
+        with torch.no_grad():
+            latent = module.encode(pixels).latent_dist
+        wanted = torch.cat([latent.mean, latent.logvar], dim=1)[0].half().numpy()
+        assert np.allclose(store.moments[i], wanted, atol=2e-3), names[i]
+
+    tokenizer, model = CLIPTokenizer.from_pretrained(clip), CLIPTextModel.from_pretrained(clip)
+    texts = [text for name in names for text in captions["train2014"][name]]
+    for row, text in ((0, texts[0]), (5, texts[5]), (11, texts[11]), (None, "")):
+        ids = tokenizer(text, padding="max_length", max_length=77, truncation=True, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            wanted = model(ids).last_hidden_state[0].half().numpy()
+        assert np.allclose(store.empty if row is None else store.texts[row], wanted, atol=2e-3)
+    assert store.codec.decode(torch.zeros(2, 4, 32, 32)).shape == (2, 3, 256, 256)
+    assert store.reference.shape == (2, 3, 256, 256) and store.reference.dtype == np.uint8
+
+
+def test_optional_extras_import_beside_our_datasets():
+    pytest.importorskip("diffusers", reason="the extra is not installed: make latent")
+    import transformers
+
+    assert datasets.__file__.endswith("datasets/__init__.py") and hasattr(datasets, "DATASETS")
+    assert transformers.CLIPTextModel and datasets.get("digits")
+
+
+# Interruption ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_preparation_goes_on_and_ends_with_the_same_digest(source, tmp_path, monkeypatch):
+    miniatures.celeba(source, count=12)
+    whole = prepare("celeba64", source, tmp_path / "a")
+    converted = []
+
+    def convert(items):
+        converted.extend(item.name for item in items)
+        if len(converted) == 7:
+            raise KeyboardInterrupt
+        return np.stack([celeba64._one(item) for item in items])
+
+    monkeypatch.setattr("datasets.parallel.CHUNK", 2)
+    monkeypatch.setattr("datasets.parallel.FLUSH", 0)
+    monkeypatch.setattr("datasets.celeba64.fill", in_process)
+    converted.append("one more, so that the seventh is in the middle")
+    monkeypatch.setattr("datasets.celeba64.convert", convert)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("celeba64", source, tmp_path / "b")
+    assert not Store.exists(tmp_path / "b", "celeba64")
+    first, converted[:] = list(converted), []
+    store = prepare("celeba64", source, tmp_path / "b")
+    assert store.digest == whole.digest and store.verify() == []
+    assert 0 < len(converted) < 10 and converted[0] == first[-2]  # goes on with the chunk that was broken off
+    assert not list((tmp_path / "b").glob(".*.partial"))
+
+
+def test_other_originals_do_not_go_on_where_the_first_stopped(source, tmp_path, monkeypatch):
+    miniatures.celeba(source, count=8)
+    monkeypatch.setattr("datasets.parallel.CHUNK", 2)
+    monkeypatch.setattr("datasets.parallel.FLUSH", 0)
+    monkeypatch.setattr("datasets.celeba64.fill", in_process)
+    seen = []
+
+    def convert(items):
+        seen.extend(items)
+        if len(seen) > 4:
+            raise KeyboardInterrupt
+        return celeba64_convert(items)
+
+    celeba64_convert = celeba64.convert
+    monkeypatch.setattr("datasets.celeba64.convert", convert)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("celeba64", source, tmp_path / "b")
+    monkeypatch.setattr("datasets.celeba64.convert", celeba64_convert)
+    (source / "img_align_celeba" / "000001.jpg").write_bytes(miniatures.jpeg(miniatures.noise(99, 178, 218)))
+    store = prepare("celeba64", source, tmp_path / "b")
+    assert np.array_equal(store.images[0], celeba64.convert(celeba64.originals.items(source / "img_align_celeba")[:1])[0])
+
+
+def in_process(path, items, shape, dtype, task, workers, about):
+    from datasets import parallel
+
+    return parallel.fill(path, items, shape, dtype, task, 0, about)
+
+
+# Bad input -------------------------------------------------------------------------------------------------------------
+
+
+def refused(name, source, root, **options):
+    """The one line with which it is refused; nothing that could be read is left."""
+    with pytest.raises(ValueError) as caught:
+        prepare(name, source, root, **options)
+    assert "\n" not in str(caught.value) and not Store.exists(root, name)
+    return str(caught.value)
+
+
+def test_another_count_needs_partial(source, tmp_path):
+    miniatures.cifar10(source)
+    message = refused("cifar10", source, tmp_path, partial=False)
+    assert "20 images, cifar10 has 50,000; give --partial" in message and "cifar-10-python.tar.gz" in message
+
+
+def test_a_truncated_archive_names_the_file(source, tmp_path):
+    miniatures.cifar10(source, per_batch=50)
+    archive = source / "cifar-10-python.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-3000])
+    assert f"{archive}: not a whole archive" in refused("cifar10", source, tmp_path)
+    path = miniatures.imagenet_tar(source)
+    path.write_bytes(path.read_bytes()[:30_000])
+    assert f"{path}: " in refused("imagenet64", path, tmp_path)
+    miniatures.celeba(source, packed=True)
+    zipped = source / "img_align_celeba.zip"
+    zipped.write_bytes(zipped.read_bytes()[:-500])
+    assert f"{zipped}: not a whole archive" in refused("celeba64", source, tmp_path)
+
+
+def test_a_damaged_member_of_a_zip_is_named(source, tmp_path):
+    miniatures.celeba(source, packed=True)
+    path = source / "img_align_celeba.zip"
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 0xFF
+    path.write_bytes(content)
+    assert "000001.jpg cannot be read (Bad CRC-32" in refused("celeba64", source, tmp_path)
+
+
+def test_the_wrong_archive_is_refused(source, tmp_path):
+    with tarfile.open(source / "cifar-10-python.tar.gz", "w:gz") as archive:
+        miniatures.add(archive, "cifar-100-python/train", b"x")
+    assert "has none of data_batch_1 to data_batch_5" in refused("cifar10", source, tmp_path)
+
+
+def test_a_pickle_that_runs_code_is_refused(source, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return print, ("pwned",)
+
+    import pickle
+
+    folder = source / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(pickle.dumps({b"data": Evil()}))
+    assert "data_batch_1 is no batch of CIFAR-10 (asks for builtins.print)" in refused("cifar10", source, tmp_path)
+    assert cifar10.ALLOWED.isdisjoint({("builtins", "eval"), ("builtins", "print")})
+
+
+def test_a_missing_partition_file_is_named(source, tmp_path):
+    miniatures.celeba(source)
+    (source / "list_eval_partition.txt").unlink()
+    assert f"{source / 'list_eval_partition.txt'} is missing" in refused("celeba64", source, tmp_path)
+
+
+def test_a_partition_file_of_something_else_is_named(source, tmp_path):
+    miniatures.celeba(source)
+    (source / "list_eval_partition.txt").write_text("000001.jpg 0\n<html>\n")
+    assert "'<html>' is not an image and its split" in refused("celeba64", source, tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_does_not_decode_is_named(source, tmp_path, workers):
+    miniatures.celeba(source)
+    broken = source / "img_align_celeba" / "000002.jpg"
+    broken.write_bytes(broken.read_bytes()[:700])
+    assert "the image 000002.jpg does not decode" in refused("celeba64", source, tmp_path, workers=workers)
+
+
+def test_a_picture_of_another_size_is_no_aligned_face(source, tmp_path):
+    miniatures.celeba(source)
+    (source / "img_align_celeba" / "000003.jpg").write_bytes(miniatures.jpeg(miniatures.noise(1, 200, 218)))
+    assert "000003.jpg is 200x218, aligned faces are 178x218" in refused("celeba64", source, tmp_path)
+
+
+def test_captions_of_other_images_are_refused(source, tmp_path):
+    miniatures.coco(source)
+    file = source / "annotations" / "captions_train2014.json"
+    content = json.loads(file.read_text())
+    content["images"] = [image | {"file_name": "other.jpg"} for image in content["images"]]
+    file.write_text(json.dumps(content))
+    assert "captions_train2014.json: says nothing of COCO_train2014_000000000009.jpg" in refused("coco256", source, tmp_path)
+
+
+def test_two_sources_for_the_same_images_are_refused(source, tmp_path):
+    miniatures.celeba(source)
+    (source / "img_align_celeba.zip").write_bytes(b"")
+    message = refused("celeba64", source, tmp_path)
+    assert "img_align_celeba.zip and" in message and "two sources for the same files" in message
+
+
+def test_a_name_that_is_twice_in_an_archive_is_refused(source, tmp_path):
+    miniatures.celeba(source, packed=True)
+    with pytest.warns(UserWarning), zipfile.ZipFile(source / "img_align_celeba.zip", "a") as archive:
+        archive.writestr("img_align_celeba/000001.jpg", b"again")
+    assert "img_align_celeba/000001.jpg is there twice" in refused("celeba64", source, tmp_path)
+
+
+def test_loose_images_belong_to_no_class(source, tmp_path):
+    miniatures.imagenet_folder(source)
+    (source / "train" / "stray.JPEG").write_bytes(b"x")
+    assert "stray.JPEG lies in no class" in refused("imagenet64", source, tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_what_was_prepared_stays(source, tmp_path, monkeypatch):
+    miniatures.cifar10(source)
+    kept = prepare("cifar10", source, tmp_path)
+    miniatures.celeba(source)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("datasets.parallel._save", full)
+    assert "No space left on device; what was prepared so far is kept" in refused("celeba64", source, tmp_path)
+    assert Store.open(tmp_path, "cifar10").verify() == [] and kept.count == 20
+    monkeypatch.undo()
+    assert prepare("celeba64", source, tmp_path).count == 4
+
+
+def test_a_source_is_asked_for_and_refused_where_there_is_none(tmp_path):
+    with pytest.raises(ValueError, match="data prepare imagenet64 --source PATH"):
+        datasets.prepare("imagenet64", tmp_path)
+    with pytest.raises(ValueError, match="digits needs no originals"):
+        datasets.prepare("digits", tmp_path, Options(source=tmp_path))
+    with pytest.raises(ValueError, match="--autoencoder: is not used by cifar10"):
+        datasets.prepare("cifar10", tmp_path, Options(source=tmp_path, autoencoder="x"))
+
+
+def test_shrinking_needs_no_square(source):
+    assert imagenet64.shrink(miniatures.noise(0, 64, 300)).size == (64, 64)
