@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import datasets
@@ -17,6 +18,11 @@ def act(o: argparse.Namespace) -> int:
         return _list(chosen, o.data)
     if o.action == "verify":
         return _verify([d.name for d in chosen if o.name or Store.exists(o.data, d.name)], o.data)
+    if o.action == "profile":
+        from bench import profiling
+
+        profiling.show(o.workers or os.cpu_count() or 1)
+        return 0
     return _prepare(chosen[0], o)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import diffusion
-from bench.diffusion import VPSDE
+from bench.diffusion import SDDiscrete, VPSDE
 
 T = torch.linspace(0.001, 1, 57, dtype=torch.float64)
 
@@ -20,13 +20,17 @@ def test_alpha_solves_its_differential_equation(sde):
     assert sde.alpha(torch.tensor(0.0)) == 1
 
 
-def test_variance_is_preserved_and_ends_in_noise():
-    sde = VPSDE()
+@pytest.mark.parametrize("sde", [VPSDE(), SDDiscrete()])
+def test_variance_is_preserved(sde):
     assert torch.allclose(sde.alpha(T) ** 2 + sde.sigma(T) ** 2, torch.ones_like(T), rtol=1e-12)
+
+
+def test_it_ends_in_noise():
+    sde = VPSDE()
     assert float(sde.alpha(torch.tensor(1.0))) == pytest.approx(math.exp(-0.25 * 19.9 - 0.05), rel=1e-6)
 
 
-@pytest.mark.parametrize("sde", [VPSDE(), VPSDE(3.0, 3.0)])
+@pytest.mark.parametrize("sde", [VPSDE(), VPSDE(3.0, 3.0), SDDiscrete()])
 def test_time_inverts_log_snr(sde):
     assert torch.allclose(sde.time(sde.log_snr(T)), T, rtol=1e-9)
 
@@ -44,3 +48,17 @@ def test_loss_is_the_mean_squared_error_of_the_noise_at_999_t():
     assert float(value) == pytest.approx(float((noise**2).mean()), rel=1e-6)
     assert seen["t"].tolist() == [0.0, 499.5, 999.0]
     assert torch.equal(seen["x"][0], x[0])  # no noise at t = 0
+
+
+def test_the_discrete_schedule_is_the_product_of_its_steps():
+    """alpha_n^2 = prod (1 - beta_i), written out; the last is that of the published schedule."""
+    sde, product, steps = SDDiscrete(), 1.0, []
+    for i in range(1000):
+        product *= 1 - (8.5e-4**0.5 + i / 999 * (1.2e-2**0.5 - 8.5e-4**0.5)) ** 2
+        steps.append(product)
+    n = torch.arange(1000, dtype=torch.float64)
+    t = (n + 1) / 1000
+    assert torch.allclose(sde.alpha(t) ** 2, torch.tensor(steps, dtype=torch.float64), rtol=1e-9)
+    assert torch.allclose(sde.network_time(t), n) and steps[-1] == pytest.approx(0.00466, abs=1e-5)
+    assert sde.draw(torch.tensor([0.0, 0.9999])).tolist() == pytest.approx([0.001, 1.0])
+    assert torch.allclose(sde.beta(t), -1000 * torch.diff(torch.log(torch.tensor([1.0, *steps], dtype=torch.float64))), rtol=1e-6)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.diffusion import VPSDE
-from bench.samplers import END, SAMPLERS, dpmpp_2m, euler_maruyama
+from bench.diffusion import SDDiscrete, VPSDE
+from bench.samplers import END, SAMPLERS, clipped, dpmpp_2m, euler_maruyama
 
 SDE, MEAN, STD = VPSDE(), 0.3, 0.4
 
@@ -112,3 +112,29 @@ def test_one_network_evaluation_per_step_and_no_noise_after_the_last(name):
     SAMPLERS[name](count, torch.zeros(4, 1, 2, 2), SDE, 7, draw)
     assert len(calls) == 7 and calls == sorted(calls, reverse=True) and calls[0] == pytest.approx(1.0, abs=1e-6)
     assert len(draws) == (6 if name == "euler-maruyama" else 0)
+
+
+@pytest.mark.parametrize("sampler", [dpmpp_2m, euler_maruyama])
+def test_samplers_work_on_the_discrete_schedule(sampler):
+    schedule, x = SDDiscrete(), noise(20_000)
+
+    def score(x, t):
+        alpha, sigma = schedule.alpha(t).view(-1, 1), schedule.sigma(t).view(-1, 1)
+        return sigma * (x - alpha * MEAN) / (alpha**2 * STD**2 + sigma**2)
+
+    generator = torch.Generator().manual_seed(1)
+    samples = sampler(score, x, schedule, 200, lambda: torch.randn(x.shape, generator=generator, dtype=x.dtype))
+    assert float(samples.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert float(samples.std()) == pytest.approx(STD, rel=0.05)
+
+
+def test_clipping_bounds_the_clean_image_and_leaves_a_possible_one_alone():
+    x, t = torch.randn(5, 3, 2, 2, dtype=torch.float64), torch.full((5,), 0.7, dtype=torch.float64)
+    alpha, sigma = float(SDE.alpha(t[0])), float(SDE.sigma(t[0]))
+
+    def clean(epsilon):
+        return (x - sigma * epsilon(x, t)) / alpha
+
+    for wanted in (torch.full_like(x, 0.4), torch.full_like(x, 3.0)):
+        predict = clipped(lambda x, t, wanted=wanted: (x - alpha * wanted) / sigma, SDE)
+        assert torch.allclose(clean(predict), wanted.clamp(-1, 1), atol=1e-12)
