@@ -7,6 +7,7 @@ them are left out for guidance.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +36,15 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        moved = (None if part is None else part.to(device) for part in (self.x, self.t, self.noise, self.condition))
-        return Batch(*moved, self.drawn)
+        return self._each(lambda part: part.to(device, non_blocking=True))
+
+    def part(self, index: int, count: int) -> Batch:
+        """The index-th of `count` equal slices."""
+        return self if count == 1 else self._each(lambda part: part.chunk(count)[index])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        parts = (self.x, self.t, self.noise, self.condition)
+        return Batch(*(None if part is None else change(part) for part in parts), self.drawn)
 
 
 class Batches:

@@ -38,7 +38,8 @@ def _prepare(dataset: Dataset, o: argparse.Namespace) -> int:
         source, o.partial, o.workers or 0, o.autoencoder, o.text_encoder, o.device))
     remark = " (was there; delete the folder to make it anew)" if there else ""
     partial = f" of {store.manifest['published']:,}, partial" if store.partial else ""
-    print(f"{dataset.name}: {store.count:,} images{partial} {_shape(store.shape)}, digest {store.digest[:12]}, in {store.path}{remark}")
+    print(f"{dataset.name}: {store.count:,} images{partial} {_shape(store.shape)}, digest {store.digest[:12]}, "
+          f"in {store.path}{remark}")
     return 0
 
 

@@ -142,7 +142,7 @@ def _interpolate(x: Tensor, at: np.ndarray, values: np.ndarray) -> Tensor:
 
 def epsilon(model: nn.Module, schedule: Schedule, condition: Tensor | None = None) -> Epsilon:
     """The model as a noise prediction over t in [0, 1], under a condition."""
-    return lambda x, t: model(x, schedule.network_time(t), condition)
+    return lambda x, t: model(x, schedule.network_time(t), condition).to(x.dtype)
 
 
 def guided(model: nn.Module, schedule: Schedule, condition: Tensor, empty: Tensor, weight: float) -> Epsilon:
@@ -150,7 +150,8 @@ def guided(model: nn.Module, schedule: Schedule, condition: Tensor, empty: Tenso
     both = torch.cat([condition, empty])
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
-        conditional, unconditional = model(x.repeat(2, 1, 1, 1), schedule.network_time(t).repeat(2), both).chunk(2)
+        predicted = model(x.repeat(2, 1, 1, 1), schedule.network_time(t).repeat(2), both).to(x.dtype)
+        conditional, unconditional = predicted.chunk(2)
         return conditional + weight * (conditional - unconditional)
 
     return predict

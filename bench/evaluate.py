@@ -8,13 +8,14 @@ batch: however many there are, one batch is in memory.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bench import diffusion, features, fid
+from bench import diffusion, fastest, features, fid
 from bench.batches import Prompts
 from bench.diffusion import Epsilon
 from bench.samplers import SAMPLERS, clipped
@@ -28,18 +29,20 @@ CONDITION = 1  # second key of the stream `sample`: conditions
 
 @dataclass(frozen=True)
 class Measured:
-    """Distance (nan if samples are not finite), network evaluations per image, and the first 64 samples, uint8."""
+    """Distance (nan if samples are not finite), network evaluations per image, the first 64 samples, uint8, and clocks."""
 
     fid: float
     nfe: int
     grid: Tensor
+    sample_seconds: float
+    feature_seconds: float
 
 
 class Evaluator:
     """Evaluates models of one cell. Extractor and reference statistics are loaded once."""
 
     def __init__(self, spec: dict, store: Store, data: Path) -> None:
-        self.settings = spec["evaluation"]
+        self.spec, self.settings = spec, spec["evaluation"]
         self.store, self.shape = store, store.shape
         self.device = torch.device(spec["device"])
         self.schedule = diffusion.schedule(spec["diffusion"])
@@ -58,18 +61,20 @@ class Evaluator:
         """Measure `model` under the sampling noise number `repeat`; 0 is the one of every curve."""
         was_training = model.training
         model.eval()
-        total, grid, finite = fid.Accumulator(), [], True
+        total, grid, finite, sampling, began = fid.Accumulator(), [], True, 0.0, time.perf_counter()
         for start in range(0, self.settings["samples"], BATCH):
+            before = time.perf_counter()
             x = self.sample(model, repeat, start)
             finite = finite and bool(x.isfinite().all())
             pixels = fid.to_uint8(x.nan_to_num(0.0))
+            sampling += time.perf_counter() - before  # the cast above has waited for the device
             if finite:
                 total.add(self.extractor(pixels))
             if start < BLOCK:
                 grid.append(pixels[:BLOCK].cpu())
         model.train(was_training)
         distance = fid.frechet(total.statistics(), self.reference) if finite else math.nan
-        return Measured(distance, self.nfe, torch.cat(grid))
+        return Measured(distance, self.nfe, torch.cat(grid), sampling, time.perf_counter() - began - sampling)
 
     def sample(self, model: nn.Module, repeat: int, start: int) -> Tensor:
         """Images start .. start + 255, fewer at the end: float (B, C, H, W), nominally in [-1, 1]. start: whole blocks."""
@@ -83,7 +88,8 @@ class Evaluator:
 
         predict = self._epsilon(model, self._condition(repeat, blocks, count))
         predict = clipped(predict, self.schedule) if self.settings["clip"] else predict
-        x = SAMPLERS[self.settings["sampler"]](predict, draw(), self.schedule, self.settings["steps"], draw)
+        with fastest.autocast(self.spec):
+            x = SAMPLERS[self.settings["sampler"]](predict, draw(), self.schedule, self.settings["steps"], draw)
         return x if self.store.codec is None else self.store.codec.decode(x)
 
     def _condition(self, repeat: int, blocks: range, count: int) -> Tensor | None:

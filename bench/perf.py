@@ -1,61 +1,157 @@
-"""The verb `perf`: throughput of a whole training step as a ratio over its bare forward and backward, in one process."""
+"""The verb `perf`: every way of computing a training step, as a ratio to plain eager fp32, in one process."""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+import torch
 
 import datasets
-from bench import diffusion, suite as suites
+import models
+from bench import fastest, suite as suites
+from bench.errors import unknown
 from bench.plan import Run, plan
 from bench.record import write_json
 from bench.train import Trainer
+from datasets import Dataset, Writer, codecs
+
+IMAGES = 256  # of the random dataset
+AGREEMENT = 20  # steps over which the loss must agree with plain fp32 within 1 %
+CHOICES: dict[str, dict] = {
+    "fp32": {},
+    "fp32 channels-last": {"channels_last": True},
+    "fp32 recomputed": {"checkpointing": True},
+    "fp32 compiled": {"compile": True},
+    "fp32 compiled channels-last": {"compile": True, "channels_last": True},
+    "bf16": {"precision": "bf16"},
+    "bf16 channels-last": {"precision": "bf16", "channels_last": True},
+    "bf16 compiled": {"precision": "bf16", "compile": True},
+    "bf16 compiled channels-last": {"precision": "bf16", "compile": True, "channels_last": True},
+}
 
 
-def show(preset: str | None, batch: int, steps: int, data: Path) -> None:
-    """Print images per second of the whole step and of the bare one, and the ratio, per backbone of the suite quick."""
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Seconds of a whole step, of its bare forward and backward, and of reading its batch; losses of the first steps."""
+
+    step: float
+    bare: float
+    reading: float
+    losses: list[float]
+    memory: int  # bytes on an accelerator, 0 on a CPU
+
+
+def show(presets: list[str] | None, batch: int, steps: int, device: str, threads: int, only: list[str] | None) -> None:
+    """Print a row per preset and choice, the fastest of them that agrees marked."""
     from rich.console import Console
     from rich.table import Table
 
-    suite = suites.load("quick")
-    backbones = [preset] if preset else [cell.backbone for cell in suite.cells]
-    for cell in suite.cells:
-        datasets.prepare(cell.dataset, data)
-    table = Table("backbone", "batch", "forward+backward images/s", "whole step images/s", "overhead", box=None, pad_edge=False)
-    for backbone in backbones:
-        bare, whole = measure(_with(plan(suite)[0], backbone, batch, steps), steps, data)
-        table.add_row(backbone, str(batch), f"{batch / bare:,.0f}", f"{batch / whole:,.0f}", f"{whole / bare:.3f}x")
-    Console().print(table)
-    print("one process, one thread, fp32 on the CPU; the two are timed in turn, medians of the steps")
+    for name in only or ():
+        if name not in CHOICES:
+            raise unknown("--choice", name, CHOICES)
+    chosen = {name: CHOICES[name] for name in CHOICES if not only or name in only or name == "fp32"}
+    table = Table("preset", "choice", "images/s", "ratio", "step / bare", "reading", "loss differs", "GPU GB", "", box=None,
+                  pad_edge=False)
+    for preset in presets or [cell.backbone for cell in suites.load("quick").cells]:
+        found = {name: measure(preset, choice, batch, steps, device, threads) for name, choice in chosen.items()}
+        plain = found["fp32"]
+        agree = {name: difference(m.losses, plain.losses) for name, m in found.items()}
+        best = min((name for name in found if agree[name] <= 0.01), key=lambda name: found[name].step)
+        for name, m in found.items():
+            table.add_row(preset, name, f"{batch / m.step:,.2f}", f"{plain.step / m.step:.2f}x", f"{m.step / m.bare:.3f}",
+                          f"{m.reading / m.step:.2%}", f"{agree[name]:.2%}", f"{m.memory / 1e9:.1f}" if m.memory else "",
+                          "fastest that agrees" if name == best else "")
+    console = Console()
+    console.width = max(console.width, 130) if not console.is_terminal else console.width
+    console.print(table)
+    print(f"one process, {device}, {threads} threads, batch {batch}; medians of {steps} steps. step / bare: the whole step (reading, "
+          f"loss, optimizer, EMA, logging) over its forward and backward. loss differs: the largest over {AGREEMENT} steps")
 
 
-def _with(run: Run, backbone: str, batch: int, steps: int) -> Run:
-    budget = batch * steps * 10
-    evaluation = run.spec["evaluation"] | {"images": [budget]}
-    return dataclasses.replace(run, spec=run.spec | {"backbone": backbone, "batch": batch, "budget": budget, "evaluation": evaluation})
+def difference(losses: list[float], plain: list[float]) -> float:
+    """The largest relative difference."""
+    return max(abs(a / b - 1) for a, b in zip(losses, plain, strict=True))
 
 
-def measure(run: Run, steps: int, data: Path) -> tuple[float, float]:
-    """Median seconds of a bare forward and backward, and of a whole step (draws, data, loss, optimizer, EMA, clock)."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_json(Path(folder) / "config.json", run.config)
-        trainer = Trainer(run, Path(folder), data)
-        batch = trainer.batch()
+def measure(preset: str, choice: dict, batch: int, steps: int, device: str = "cpu", threads: int = 1) -> Measurement:
+    """Train a preset on random data under a choice, its parts timed in turn, so that a change of speed meets them alike."""
+    with _trainer(preset, choice, batch, steps, device, threads) as trainer:
+        trainer._compile()
+        losses = [trainer.step() for _ in range(AGREEMENT)]
+        data = trainer.batch()
+
+        def whole() -> None:
+            trainer.step()
+            trainer._elapsed(0.0)
 
         def bare() -> None:
-            trainer.optimizer.zero_grad(set_to_none=True)
-            diffusion.loss(trainer.model, trainer.schedule, batch.x, batch.t, batch.noise, batch.condition).backward()
+            trainer.gradients(data)
+            trainer._elapsed(0.0)
 
-        times: dict[Callable, list[float]] = {bare: [], trainer.step: []}
-        for _ in range(steps + 3):  # in turn, so that a change of the machine's speed meets both
+        times: dict[Callable, list[float]] = {bare: [], whole: [], trainer.batch: []}
+        for _ in range(steps + 2):
             for function, taken in times.items():
                 began = time.perf_counter()
                 function()
                 taken.append(time.perf_counter() - began)
+        memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    seconds = [median(taken[2:]) for taken in times.values()]
+    return Measurement(seconds[1], seconds[0], seconds[2], losses, memory)
+
+
+@contextmanager
+def _trainer(preset: str, choice: dict, batch: int, steps: int, device: str, threads: int) -> Iterator[Trainer]:
+    """A trainer of the preset on random data of its shape and condition."""
+    run = plan(suites.load("quick"))[0]
+    budget = batch * (steps + AGREEMENT) * 10
+    evaluation = run.spec["evaluation"] | {"images": [budget], "samples": 128}
+    spec = run.spec | fastest.PLAIN | {"checkpointing": False} | choice | {
+        "dataset": "random", "backbone": preset, "batch": batch, "budget": budget, "device": device, "threads": threads,
+        "evaluation": evaluation, "optimizer": run.spec["optimizer"] | {"lr": 2e-4}}
+    folder = Path(tempfile.mkdtemp())
+    try:
+        _random_store(preset, folder)
+        run = dataclasses.replace(run, spec=spec)
+        write_json(folder / "config.json", run.config)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        trainer = Trainer(run, folder, folder)
+        yield trainer
         trainer.log.close()
-    return median(times[bare][3:]), median(times[trainer.step][3:])
+    finally:
+        shutil.rmtree(folder)
+        torch.compiler.reset()
+
+
+def _random_store(preset: str, folder: Path) -> None:
+    config = models.spec(preset)
+    bits = np.random.Generator(np.random.Philox(0))
+    shape = (config.in_channels, config.image_size, config.image_size)
+
+    def prepare(writer: Writer, options: datasets.Options) -> None:
+        writer.write("images", bits.integers(0, 256, (IMAGES, *shape), dtype=np.uint8))
+        if config.classes:
+            writer.write("labels", bits.integers(0, config.classes, IMAGES))
+        if config.context:
+            writer.write("moments", bits.standard_normal((IMAGES, 2 * shape[0], *shape[1:])).astype(np.float16))
+            writer.write("texts", bits.standard_normal((IMAGES, *config.context)).astype(np.float16))
+            writer.write("val_texts", bits.standard_normal((1, *config.context)).astype(np.float16))
+            writer.write("empty", np.zeros(config.context, np.float16))
+            writer.write("first", np.arange(IMAGES + 1))
+            writer.write("reference", bits.integers(0, 256, (IMAGES, 3, 16, 16), dtype=np.uint8))
+            codec = codecs.Blocks(np.eye(shape[0], 12), np.zeros(12), 1.0)
+            codec.save(writer.path)
+            writer.facts |= {"codec": codec.facts, "reference": {"array": "reference", "count": IMAGES}}
+        writer.count = IMAGES
+
+    dataset = Dataset("random", shape, "", "", prepare, classes=config.classes, context=config.context)
+    with Writer(folder, dataset) as writer:
+        prepare(writer, datasets.Options())

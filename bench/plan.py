@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import models
+from bench import fastest
 from bench.errors import BadInput, unknown
 from bench.record import write_json
 from bench.suite import BASELINE, Cell, Suite, evaluation_images
@@ -79,7 +80,7 @@ def _run(suite: Suite, cell: Cell, arm: str, seed: int, role: str, pair: int | N
             "method": {"name": method.name, **method.params}, "seed": seed,
             **training.model_dump(exclude={"evaluation", "checkpoints"}),
             "evaluation": {"images": evaluation_images(training), **evaluation}}
-    return Run(suite.name, role, pair, method.label, spec, training.checkpoints)
+    return Run(suite.name, role, pair, method.label, fastest.resolve(spec), training.checkpoints)
 
 
 def method_text(spec: dict) -> str:

@@ -97,7 +97,12 @@ class Training(Strict):
     diffusion: Diffusion = Diffusion()
     evaluation: Evaluation
     device: Literal["cpu", "cuda"] = "cpu"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] | None = None  # None, here and in the next two: what bench/fastest.yaml says
+    compile: bool | None = None
+    channels_last: bool | None = None
+    checkpointing: bool = False  # activations are computed again in the backward pass: less memory, more time
+    accumulate: Positive = 1  # parts of a batch whose gradients are added up: less memory
+    processes: Positive = 1  # DDP on one node, one device each; batch is of all together
     threads: Positive = 1
     checkpoints: Positive = 20  # per run, evenly spaced; no part of a run's identity
 
@@ -105,8 +110,9 @@ class Training(Strict):
     def _consistent(self) -> Training:
         if self.budget % self.batch:
             raise ValueError(f"budget: {self.budget} is not a multiple of batch {self.batch}")
-        if self.device == "cpu" and self.precision != "fp32":
-            raise ValueError(f"precision: '{self.precision}' is not for device 'cpu'; choose from fp32")
+        for key in ("processes", "accumulate"):
+            if self.batch % (parts := self.processes * (self.accumulate if key == "accumulate" else 1)):
+                raise ValueError(f"{key}: {getattr(self, key)} does not fit; batch {self.batch} is no multiple of {parts}")
         images = evaluation_images(self)
         if len(images) < self.evaluation.count:
             raise ValueError(f"evaluation.count: {self.evaluation.count} evaluations do not fit into "

@@ -9,14 +9,15 @@ import copy
 import hashlib
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
-from torch import nn
+from torch import Tensor, nn
 
 import models
-from bench import checkpoint, diffusion, environment
+from bench import checkpoint, diffusion, environment, fastest, ranks
 from bench.batches import Batch, Batches
 from bench.evaluate import Evaluator, Measured, save_grid
 from bench.eventlog import EventLog
@@ -58,7 +59,8 @@ class Trainer:
         self.schedule = diffusion.schedule(spec["diffusion"])
         self.batches = Batches(spec, self.store, self.streams, self.schedule)
         self.evaluator = Evaluator(spec, self.store, data)
-        self.model = build(spec, self.store, self.streams).to(self.device)
+        self.model = fastest.apply(build(spec, self.store, self.streams).to(self.device), spec)
+        self.network = ranks.wrap(self.model, self.device)  # what is trained; the same weights
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         # 2^(-batch / half-life): after `half_life` of the budget an old weight counts half.
         self.decay = 0.5 ** (spec["batch"] / (spec["ema"]["half_life"] * spec["budget"]))
@@ -67,6 +69,7 @@ class Trainer:
                                            weight_decay=optimizer["weight_decay"], fused=True)
         self.log = EventLog(folder / "events.jsonl")
         self.images, self.seconds, self.draws = 0, 0.0, ""
+        self.saving = 0.0  # seconds spent on checkpoints since this process took the run
         self.losses: list[float] = []  # since the last train event
 
     # Start and resume -------------------------------------------------------------------------------------------------
@@ -84,6 +87,15 @@ class Trainer:
         if size:
             self._event("resume", note="; ".join([f"from {self.images} images", *([note] if note else []),
                                                    *(["cut a torn last line"] if whole < size else []), *notes]))
+        ranks.wait()
+
+    def follow(self) -> None:
+        """What a rank other than 0 does with the run, beside rank 0."""
+        ranks.wait()
+        state, _ = checkpoint.load(self.folder / "checkpoints", self.run.hash, self.log.whole())
+        if state:
+            self._restore(state)
+        self.fit()
 
     def _restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
@@ -93,11 +105,13 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint. Its event goes first, so that the log up to `log_bytes` is the log of these weights."""
+        began = time.perf_counter()
         self._event("checkpoint", flush=True, seconds=self.seconds, file=checkpoint.name(self.images))
         checkpoint.save(self.folder / "checkpoints", self.images, {
             "hash": self.run.hash, "images": self.images, "seconds": self.seconds, "draws": self.draws,
             "losses": self.losses, "log_bytes": self.log.size, "model": self.model.state_dict(),
             "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict()})
+        self.saving += time.perf_counter() - began
 
     # Train ------------------------------------------------------------------------------------------------------------
 
@@ -108,6 +122,7 @@ class Trainer:
         every = max(1, steps // LOG_POINTS)
         evaluations = set(spec["evaluation"]["images"])
         saves = {steps * k // self.run.checkpoints * batch for k in range(1, self.run.checkpoints + 1)}
+        self._compile()
         while self.images < spec["budget"]:
             logged = (self.images // batch + 1) % every == 0
             began = time.perf_counter()
@@ -118,34 +133,50 @@ class Trainer:
                 return "diverged"
             if logged:
                 self._log_training(norm)
-            if self.images in evaluations:
+            if self.images in evaluations and ranks.rank() == 0:
                 self.evaluate()
-            if self.images in saves:
+            if self.images in saves and ranks.rank() == 0:
                 self.save()
         return "complete"
 
+    def _compile(self) -> None:
+        """Compile where the spec says so, and once through, so that no compilation runs on the training clock."""
+        if self.spec["compile"] and self.images < self.spec["budget"]:
+            self.model.compile()
+            self.ema.compile()
+            self.gradients(self.batches.draw(self.images).part(ranks.rank(), ranks.count()).to(self.device))
+
     def step(self) -> float:
         """One optimizer step on the next batch; returns its loss."""
-        batch = self.batch()
-        torch.manual_seed(self.streams.key("dropout", self.images))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec["precision"] == "bf16"):
-            loss = diffusion.loss(self.model, self.schedule, batch.x, batch.t, batch.noise, batch.condition)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.gradients(self.batch())
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - self.decay)
         self.images += self.spec["batch"]
-        self.losses.append(loss.item())
+        self.losses.append(ranks.mean(loss).item())
         return self.losses[-1]
 
+    def gradients(self, batch: Batch) -> Tensor:
+        """Set the gradients of the loss on a batch, in `accumulate` parts; returns the loss, a scalar, of this rank."""
+        parts, total = self.spec["accumulate"], torch.zeros((), device=self.device)
+        torch.manual_seed(self.streams.key("dropout", self.images, *([ranks.rank()] if ranks.count() > 1 else [])))
+        self.optimizer.zero_grad(set_to_none=True)
+        for index in range(parts):
+            part, last = batch.part(index, parts), index + 1 == parts
+            with nullcontext() if last or ranks.count() == 1 else self.network.no_sync():
+                with fastest.autocast(self.spec):
+                    loss = diffusion.loss(self.network, self.schedule, part.x, part.t, part.noise, part.condition) / parts
+                loss.backward()
+            total += loss.detach()
+        return total
+
     def batch(self) -> Batch:
-        """The next batch, on the device; counts it into the digest of all draws."""
+        """This rank's slice of the next batch, on the device; counts the whole batch into the digest of all draws."""
         drawn = self.batches.draw(self.images)
         self.draws = hashlib.blake2b(bytes.fromhex(self.draws) + drawn.drawn, digest_size=16).hexdigest()
-        return drawn.to(self.device)
+        return drawn.part(ranks.rank(), ranks.count()).to(self.device)
 
     def learning_rate(self) -> float:
         """Linear warm-up over a fraction of the budget, then constant."""
@@ -171,6 +202,7 @@ class Trainer:
         measured = self._measure()
         save_grid(self.folder / "samples" / f"{self.images:012d}.png", measured.grid)
         self._event("eval", flush=True, seconds=self.seconds, fid=measured.fid, eval_seconds=time.perf_counter() - began,
+                    sample_seconds=measured.sample_seconds, feature_seconds=measured.feature_seconds,
                     nfe=measured.nfe, samples=self.spec["evaluation"]["samples"], draws=self.draws)
 
     def _measure(self, repeat: int = 0) -> Measured:
@@ -179,16 +211,18 @@ class Trainer:
     def finish(self, status: str) -> str:
         """Write the last events and result.json; pilots also measure the noise of an evaluation, at the end of the budget."""
         if status == "complete" and self.run.role == "pilot" and self.spec["evaluation"]["repeats"]:
-            distances = [self._measure(repeat).fid for repeat in range(1, self.spec["evaluation"]["repeats"] + 1)]
-            self._event("probe", probe="evaluation_noise", fids=distances)
+            measured = [self._measure(repeat) for repeat in range(1, self.spec["evaluation"]["repeats"] + 1)]
+            self._event("probe", probe="evaluation_noise", fids=[one.fid for one in measured],
+                        sample_seconds=sum(one.sample_seconds for one in measured))
         reason = {"reason": f"loss is {self.losses[-1]} at {self.images} images"} if status == "diverged" else {}
-        self._event("end", flush=True, seconds=self.seconds, status=status, **reason)
+        self._event("end", flush=True, seconds=self.seconds, checkpoint_seconds=self.saving, status=status, **reason)
         self.log.close()
         write_json(self.folder / "result.json", reading.summarize(self.run.config, reading.read_events(self.folder)))
         return status
 
     def _event(self, kind: str, flush: bool = False, **fields: object) -> None:
-        self.log.append({"event": kind, "images": self.images, "time": time.time(), **fields}, flush=flush)
+        if ranks.rank() == 0:
+            self.log.append({"event": kind, "images": self.images, "time": time.time(), **fields}, flush=flush)
 
 
 def build(spec: dict, store: Store, streams: Streams) -> nn.Module:

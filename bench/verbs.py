@@ -120,10 +120,15 @@ def data(o: argparse.Namespace) -> int:
 
 
 def perf(o: argparse.Namespace) -> int:
-    """Measure throughput."""
+    """Measure throughput, or show where a suite's time went."""
+    if o.suite:
+        from bench import split
+
+        split.show(o.root, _name(o))
+        return 0
     from bench import perf as measure
 
-    measure.show(o.preset, o.batch, o.steps, o.data)
+    measure.show(o.preset, o.batch, o.steps, o.device, o.threads, o.choice)
     return 0
 
 

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import protocol, suite as suites
+from bench import protocol, ranks, suite as suites
 from bench.errors import is_bad_input
 from bench.lock import Locked
 from bench.plan import Run, plan, select
@@ -34,7 +34,7 @@ def work(name: str, root: Path, data: Path, only: str | None = None, parent: int
     everything = plan(suite)
     wanted = needed(everything, select(everything, only))
     while open_runs := [run for run in wanted if state(run.folder(root)) not in ("done", "failed")]:
-        if not any([_try(run, everything, root, data) for run in open_runs]):
+        if not any([_try(run, everything, name, root, data) for run in open_runs]):
             if not _can_proceed(open_runs, everything, root):
                 break
             time.sleep(POLL)
@@ -55,7 +55,7 @@ def forget_failures(runs: Iterable[Run], root: Path) -> None:
         (run.folder(root) / "error.json").unlink(missing_ok=True)
 
 
-def _try(run: Run, everything: list[Run], root: Path, data: Path) -> bool:
+def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path) -> bool:
     """Train the run if it may start and nobody has it; whether that was tried."""
     from bench.train import execute
 
@@ -64,7 +64,10 @@ def _try(run: Run, everything: list[Run], root: Path, data: Path) -> bool:
     if run.role != "pilot" and not protocol.frozen(everything, root):
         return False
     try:
-        execute(run, root, data)
+        if run.spec["processes"] == 1:
+            execute(run, root, data)
+        else:
+            ranks.launch(run, suite, root, data)
     except Locked:
         return False
     except Exception as error:  # recorded, told and counted; the suite goes on

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def sinusoid(timesteps: Tensor, width: int, sine_first: bool = False, closed: bool = False) -> Tensor:
@@ -27,6 +28,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Multi-head attention of queries (B, L, C) over keys and values (B, M, C), scaled by 1/sqrt(C / heads)."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class Recomputed(nn.Module):
+    """A block that, where `recompute` is set, keeps no activations for the backward pass but computes them again."""
+
+    recompute = False
+
+    def __call__(self, *inputs: object) -> Tensor:
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(super().__call__, *inputs, use_reentrant=False)
+        return super().__call__(*inputs)
 
 
 def check_inputs(x: Tensor, timesteps: Tensor, channels: int, size: int) -> None:

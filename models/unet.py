@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import attend, check_condition, check_inputs, sinusoid
+from models.layers import Recomputed, attend, check_condition, check_inputs, sinusoid
 from models.scaling import Scaling, Where
 
 
@@ -96,7 +96,7 @@ class AttentionBlock(nn.Module):
         return scaling.residual(x, h)
 
 
-class Stage(nn.Module):
+class Stage(Recomputed):
     """A residual block and, at some resolutions, attention."""
 
     def __init__(self, config: UNetConfig, inputs: int, outputs: int, attention: bool) -> None:

@@ -11,7 +11,7 @@ import torch
 from timm.layers import Mlp, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
-from models.layers import attend, check_condition, check_inputs, sinusoid
+from models.layers import Recomputed, attend, check_condition, check_inputs, sinusoid
 from models.scaling import Scaling, Where
 
 
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         return self.proj(attend(*self.qkv(x).chunk(3, dim=-1), self.heads))
 
 
-class Block(nn.Module):
+class Block(Recomputed):
     """A pre-norm transformer block; with `skip` it first maps the joined trunk and skip back to its width."""
 
     def __init__(self, width: int, heads: int, dropout: float, skip: bool = False) -> None:

@@ -1,0 +1,101 @@
+"""A run on several processes: torch's DDP, one process per device, started by torchrun.
+
+    torchrun --standalone --nproc-per-node 2 -m bench.ranks SUITE RUN ROOT DATA
+
+is what a worker starts for a run whose suite says `processes: 2`. Every rank draws the global batch and takes its slice;
+rank 0 alone holds the folder's lock, writes the log, evaluates and saves.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from bench.lock import Locked
+
+if TYPE_CHECKING:
+    from bench.plan import Run
+
+HELD = 75  # exit code: another process has the folder
+PATIENCE = timedelta(days=1)  # the others wait while rank 0 evaluates
+
+
+def rank() -> int:
+    """Of this process; 0 where there is one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def count() -> int:
+    """Processes of the run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def wrap(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model, its gradients averaged over the ranks."""
+    if count() == 1:
+        return model
+    return nn.parallel.DistributedDataParallel(model, device_ids=[device.index or 0] if device.type == "cuda" else None)
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean of a scalar over the ranks."""
+    if count() > 1:
+        dist.all_reduce(value)
+        value = value / count()
+    return value
+
+
+def wait() -> None:
+    """Until every rank is here."""
+    if count() > 1:
+        dist.barrier()
+
+
+def launch(run: Run, suite: str, root: Path, data: Path) -> None:
+    """Train a run on `processes` processes of this node. Locked if another process has it, RuntimeError if it fails.
+
+    suite: a name or a path, as the worker got it.
+    """
+    suite = str(Path(suite).resolve()) if Path(suite).exists() else suite
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(run.spec["processes"]),
+               "-m", "bench.ranks", suite, run.id,
+               str(Path(root).resolve()), str(Path(data).resolve())]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    if f"exitcode  : {HELD}" in done.stderr.replace("\t", "") or done.returncode == HELD:
+        raise Locked(f"{run.folder(root)}: in use by another process")
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[2:6])}: exit code {done.returncode}: {done.stderr[-2000:]}")
+
+
+def main(suite: str, name: str, root: str, data: str) -> None:
+    """One rank of a run."""
+    from bench import suite as suites
+    from bench.plan import plan
+    from bench.train import Trainer, execute
+
+    run = next(run for run in plan(suites.load(suite)) if run.id == name)
+    cuda = run.spec["device"] == "cuda"
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    if rank() == 0:
+        try:
+            execute(run, Path(root), Path(data))
+        except Locked:
+            os._exit(HELD)  # the others wait for a rank 0 that will not come: torchrun ends them
+    else:
+        trainer = Trainer(run, run.folder(Path(root)), Path(data))
+        trainer.follow()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,139 @@
+"""Every way of computing agrees with plain fp32, and one process with two."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from bench import fastest, perf, suite as suites
+from bench.plan import plan
+from bench.runner import run as run_suite
+from bench.train import Trainer, execute
+
+COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+
+
+def losses(run, folder, data, steps=20, **changes):
+    run = dataclasses.replace(run, spec=run.spec | changes)
+    folder.mkdir()
+    trainer = Trainer(run, folder, data)
+    trainer._compile()
+    found = [trainer.step() for _ in range(steps)]
+    trainer.log.close()
+    return found
+
+
+@pytest.mark.parametrize(("choice", "backbone"), [
+    *((choice, backbone) for backbone in ("uvit-xs", "unet-xs") for choice in (
+        {"precision": "bf16"}, {"channels_last": True}, {"checkpointing": True}, {"accumulate": 4})),
+    pytest.param({"compile": True}, "uvit-xs", marks=COMPILER),  # one: compiling takes a minute
+], ids=lambda value: value if isinstance(value, str) else "-".join(value))
+def test_a_choice_agrees_with_plain_fp32_over_twenty_steps(tiny, tmp_path, data, backbone, choice):
+    run = plan(suites.load(tiny(cells=[{"dataset": "digits", "backbone": backbone}], dropout=0.0)))[0]
+    plain = losses(run, tmp_path / "a", data)
+    other = losses(run, tmp_path / "b", data, **choice)
+    bound = {"checkpointing": 0.0, "accumulate": 1e-4, "channels_last": 1e-4}.get(next(iter(choice)), 0.01)
+    assert perf.difference(other, plain) <= bound
+    if choice != {"checkpointing": True}:
+        assert other != plain  # the choice was taken
+
+
+def test_recomputation_keeps_the_masks_of_dropout(tiny, tmp_path, data):
+    run = plan(suites.load(tiny(dropout=0.3)))[0]
+    assert losses(run, tmp_path / "a", data, 5) == losses(run, tmp_path / "b", data, 5, checkpointing=True)
+
+
+def test_recomputation_keeps_less(tiny, tmp_path, data):
+    run = plan(suites.load(tiny()))[0]
+
+    def kept(folder, **changes):
+        sizes = []
+        folder.mkdir()
+        trainer = Trainer(dataclasses.replace(run, spec=run.spec | changes), folder, data)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.nbytes), t)[1], lambda t: t):
+            batch = trainer.batch()
+            trainer.model(batch.x, batch.t)
+        return sum(sizes)
+
+    assert kept(tmp_path / "b", checkpointing=True) < kept(tmp_path / "a") / 2
+
+
+def test_what_a_suite_leaves_open_is_filled_in_from_the_table(tiny, monkeypatch):
+    monkeypatch.setattr(fastest, "table", lambda: {"uvit-xs": {"cpu": {"precision": "bf16", "compile": True}}})
+    spec = plan(suites.load(tiny()))[0].spec
+    assert (spec["precision"], spec["compile"], spec["channels_last"]) == ("bf16", True, False)
+    spec = plan(suites.load(tiny(precision="fp32", compile=False)))[0].spec
+    assert (spec["precision"], spec["compile"]) == ("fp32", False)
+
+
+def test_the_table_names_presets_and_choices():
+    import models
+
+    for preset, devices in fastest.table().items():
+        assert preset in models.presets()
+        assert set(devices) <= {"cpu", "cuda"} and all(set(choice) <= set(fastest.KEYS) for choice in devices.values())
+
+
+def test_perf_measures_every_condition():
+    for preset in ("uvit-xs-class", "unet-xs-t2i"):
+        found = perf.measure(preset, {}, batch=4, steps=2)
+        assert 0 < found.reading < found.step and found.bare > 0 and len(found.losses) == 20
+
+
+# Several processes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_draw_the_same_and_agree(tiny, tmp_path, data, accumulate):
+    """The same spec on one process and on two (gloo): the same images, times and noise; losses to 1e-4 over 20 steps."""
+    keys = dict(budget=640, arms=["none"], evaluation={"count": 2, "samples": 128, "sampler": "dpmpp-2m", "steps": 2,
+                                                       "extractor": "small-conv", "repeats": 0})
+    found = {}
+    for processes in (1, 2):
+        name = f"on{processes}"
+        path = tiny(name=name, processes=processes, accumulate=accumulate if processes == 2 else 1, **keys)
+        assert run_suite(suites.load(path), tmp_path, data, "role=pilot,seed=100", 1, None) == 0
+        (folder,) = [f for f in (tmp_path / name).iterdir() if "-s100-" in f.name]
+        found[processes] = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    one, two = ([event for event in found[n] if event["event"] in ("train", "eval")] for n in (1, 2))
+    assert [event["images"] for event in one] == [event["images"] for event in two]
+    assert len([e for e in one if e["event"] == "train"]) == 20
+    for a, b in zip(one, two, strict=True):
+        assert a.get("draws") == b.get("draws")
+        if a["event"] == "train":
+            assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        else:
+            assert float(b["fid"]) == pytest.approx(float(a["fid"]), rel=1e-2)
+
+
+def test_a_killed_run_on_two_processes_resumes(tiny, tmp_path, data):
+    """Its checkpoint and log are rank 0's; what is cut off is trained again."""
+    path = tiny(name="two", processes=2, budget=320, arms=["none"], checkpoints=5)
+    runs = plan(suites.load(path))
+    assert run_suite(suites.load(path), tmp_path, data, "role=pilot,seed=100", 1, None) == 0
+    run = next(run for run in runs if run.spec["seed"] == 100)
+    folder = run.folder(tmp_path)
+    whole = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    (folder / "result.json").unlink()
+    newest = sorted((folder / "checkpoints").glob("*"))
+    for file in newest:
+        if file.name.startswith(max(f.name for f in newest)[:12]):
+            file.unlink()
+    assert run_suite(suites.load(path), tmp_path, data, "role=pilot,seed=100", 1, None) == 0
+    again = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+    def numbers(events):
+        return [(e["event"], e["images"], e.get("loss"), e.get("fid")) for e in events if e["event"] != "resume"]
+
+    assert numbers(again) == numbers(whole) and any(e["event"] == "resume" for e in again)
+
+
+def test_processes_must_divide_the_batch(tiny):
+    with pytest.raises(ValueError, match="processes: 3 does not fit; batch 32 is no multiple of 3"):
+        suites.load(tiny(processes=3))
+    with pytest.raises(ValueError, match="accumulate: 5 does not fit; batch 32 is no multiple of 10"):
+        suites.load(tiny(processes=2, accumulate=5))
+    assert yaml.safe_load(open(tiny(processes=2)))["processes"] == 2
