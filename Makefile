@@ -5,7 +5,7 @@ DATA   ?= data
 PYTHON ?= python3
 BENCH   = .venv/bin/python -m bench
 
-.PHONY: help setup reproduce smoke test ui perf lock latent
+.PHONY: help setup reproduce smoke test ui perf lock latent calibrate tables
 
 help:       ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -40,6 +40,12 @@ ui: setup   ## open MLflow on what is synced, on this machine only
 
 perf: setup  ## training throughput and overhead, as ratios in one process
 	$(BENCH) perf --data $(DATA)
+
+calibrate: setup  ## simulate suites: are the intervals of the report what they say? writes docs/calibration.md
+	.venv/bin/python -m reports.calibrate --out docs/calibration.md
+
+tables: setup  ## renew the result tables of README and docs, from ROOT where a sweep is complete, else from the reference
+	.venv/bin/python -m reports.embed --root $(ROOT) README.md docs/*.md
 
 lock:       ## renew both lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.lock

@@ -66,6 +66,8 @@ def parser() -> Parser:
     sync.add_argument("--watch", type=_seconds, metavar="SECONDS", help="again and again, until SIGTERM or Ctrl-C")
     sync.add_argument("--quiet", action="store_true", help="say nothing but errors")
     report = verb("report", verbs.report, "tables, figures, report.json and one self-contained index.html", dry=True)
+    report.add_argument("other", metavar="OTHER", nargs="?", help="another sweep, to compare with: a suite under ROOT or its folder elsewhere")
+    report.add_argument("--baseline", metavar="METHOD", help="compare with this arm (default: none)")
     report.add_argument("--out", type=Path, metavar="DIR", help="where to (default: ROOT/SUITE/report)")
     check = verb("check", verbs.check, "the gates of the protocol over the records; every failure by run and field", suite=False)
     check.add_argument("suite", metavar="SUITE|RUN", help="a suite that has run, or the folder of one run")

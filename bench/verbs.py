@@ -83,16 +83,34 @@ def sync(o: argparse.Namespace) -> int:
 
 
 def report(o: argparse.Namespace) -> int:
-    """Write the report."""
+    """Write the report of a suite, or the comparison of two sweeps."""
     import reports
 
     name = _name(o)
-    out = o.out or o.root / name / "report"
+    if o.other:
+        if o.baseline:
+            raise BadInput(f"--baseline: {o.baseline!r} is not for two sweeps; each is compared with its own baseline")
+        root, other = _elsewhere(o)
+        out = o.out or o.root / name / f"against-{other}"
+        write = lambda: reports.compare_sweeps(o.root, name, root, other, out)  # noqa: E731
+    else:
+        out = o.out or o.root / name / "report"
+        write = lambda: reports.write(o.root, name, out, o.baseline)  # noqa: E731
     if o.dry_run:
         print(f"would write {out / 'index.html'}")
         return 0
-    print(f"report: {reports.write(o.root, name, out)}")
+    print(f"report: {write()}")
     return 0
+
+
+def _elsewhere(o: argparse.Namespace) -> tuple[Path, str]:
+    """(root, suite) of the other sweep: its folder, or a name under the same root."""
+    folder = Path(o.other)
+    if (folder / "suite.json").is_file():
+        return folder.resolve().parent, folder.resolve().name
+    if not (o.root / o.other / "suite.json").is_file():
+        raise BadInput(f"other: {o.other!r} is neither the folder of a sweep nor a suite with runs in {o.root}")
+    return o.root, o.other
 
 
 def check(o: argparse.Namespace) -> int:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from reports import stats, words
 from reports.crossing import Crossing, Curve
-from reports.words import ALPHA, INTERVAL_SEEDS, seeds_needed, word
+from reports.stats import Interval
 
 SUPPRESS = 0.2  # more censored baselines than this: no headline
+READINGS = ("low", "high", "first")  # other ways to read T
+
+Pairs = dict[int, tuple[Curve, Curve]]  # baseline and arm by seed
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,21 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval; nan where there is none."""
+class Final:
+    """Distances at the full budget, of the n pairs that both came to the end."""
 
-    value: float
-    low: float = math.nan
-    high: float = math.nan
+    n: int = 0
+    baseline: float = math.nan  # mean over seeds
+    arm: float = math.nan
+    difference: Interval = Interval()  # arm - baseline, paired t
+    ratio: Interval = Interval()  # arm / baseline, paired t on logs
+    mean: float = math.nan  # of the log ratios
+    sd: float = math.nan
+
+    @property
+    def discussed(self) -> bool:
+        """Gaps under 1.3 % are not discussed as differences."""
+        return math.isfinite(self.ratio.value) and abs(math.log(self.ratio.value)) >= math.log1p(words.NOTABLE)
 
 
 @dataclass(frozen=True)
@@ -50,13 +62,14 @@ class Comparison:
     sd: float  # of d
     pairs: list[Pair]
     missing: list[int]  # seeds left out for want of a run
+    diverged: tuple[list[int], list[int]]  # seeds of the baseline and of the arm that count as censored although they may have crossed
     reached: tuple[int, int]  # of the baseline and of the arm
     reach_rates: tuple[Interval, Interval]  # Wilson
     restricted: Interval  # ratio of mean min(T, tau), jackknife t
     chance: float  # that the arm is faster on the same seed, ties one half
     sign_flip: float  # exact two-sided p
     correlation: float  # of log T within pairs
-    final: Interval  # ratio of distances at the full budget, arm over baseline, paired t on logs
+    final: Final
     sensitivity: dict[str, Interval]  # T read as low, as high, as first evaluation below
     flips: list[str] = field(default_factory=list)  # readings under which the conclusion is another
     seeds_needed: int | None = None
@@ -65,143 +78,138 @@ class Comparison:
 def compare(baseline: Sequence[Curve], arm: Sequence[Curve], target: float, budget: float) -> Comparison:
     """Compare `arm` with `baseline` (lists of Curve, paired by seed) on the images they need to `target` within `budget`.
 
-    A seed that is missing on one side is left out and named. ValueError, one line, for a seed given twice.
+    A seed that is missing on one side is left out and named. ValueError, one line, for a seed given twice, and for a
+    target or budget that is no positive number.
     """
-    both = _paired(baseline, arm)
-    usable = {seed: (b, a) for seed, (b, a) in both.items() if b and a and "missing" not in (b.status, a.status)}
-    pairs = []
-    for seed, (b, a) in usable.items():
-        tb, ta = b.crossing(target), a.crossing(target)
-        pairs.append(Pair(seed, tb, ta, math.log(min(tb.images, budget) / min(ta.images, budget))))
-    d = np.array([pair.d for pair in pairs])
-    headline, p = t_interval(d)
-    bound, suppressed = _censoring(pairs)
-    mean, sd = _moments(d)
-    identical = len(d) > 1 and sd == 0
-    shown = Interval(math.nan) if suppressed or not len(d) else headline
-    rates = tuple(_wilson(sum(getattr(pair, side).status == "reached" for pair in pairs), len(pairs)) for side in ("baseline", "arm"))
-    said = ("points only" if len(d) < INTERVAL_SEEDS else "no headline" if suppressed else "identical" if identical
-            else word(shown.low, shown.high, p, len(d), bound))
-    times = np.array([[min(pair.baseline.images, budget), min(pair.arm.images, budget)] for pair in pairs]).reshape(-1, 2)
+    _positive(target=target, budget=budget)
+    usable, missing = match(baseline, arm)
+    pairs = [pair(seed, b.crossing(target, budget), a.crossing(target, budget), budget) for seed, (b, a) in usable.items()]
+    d = np.array([one.d for one in pairs])
+    mean, sd = spread(d)
+    interval, p = stats.paired(d)
+    bound, suppressed = censoring([one.baseline for one in pairs], [one.arm for one in pairs])
+    shown = Interval() if suppressed or not pairs else interval.exp()
+    said = _word(shown, p, len(d), bound, sd, suppressed)
     readings = _sensitivity(pairs, usable, target, budget)
+    times = restricted(pairs, budget)
+    reached = tuple(sum(getattr(one, side).status == "reached" for one in pairs) for side in ("baseline", "arm"))
     return Comparison(
-        speedup=shown.value, low=shown.low, high=shown.high, word=said, n=len(pairs), bound="" if suppressed else bound, p=p,
-        mean=mean, sd=sd, pairs=pairs, missing=sorted(set(both) - set(usable)),
-        reached=tuple(sum(getattr(pair, side).status == "reached" for pair in pairs) for side in ("baseline", "arm")),
-        reach_rates=rates, restricted=restricted_mean(times), chance=_chance(times), sign_flip=sign_flip(d),
-        correlation=_correlation(times), final=_final(usable), sensitivity=readings,
-        flips=[name for name, r in readings.items() if not suppressed and _side(r) != _side(shown)] if len(d) >= INTERVAL_SEEDS else [],
-        seeds_needed=seeds_needed(mean, sd) if said in ("inconclusive", "preliminary") and sd > 0 else None)
+        speedup=shown.value, low=shown.low, high=shown.high, word=said, n=len(pairs), bound=bound, p=p, mean=mean, sd=sd,
+        pairs=pairs, missing=missing, diverged=tuple([s for s in usable if usable[s][i].status == "diverged"] for i in (0, 1)),
+        reached=reached, reach_rates=tuple(stats.wilson(k, len(pairs)) for k in reached),
+        restricted=stats.restricted_ratio(*times), chance=stats.chance(*times), sign_flip=stats.sign_flip(d),
+        correlation=stats.correlation(*times), final=final(usable), sensitivity={name: r.exp() for name, (r, _, _) in readings.items()},
+        flips=[] if said in (words.POINTS, words.NO_HEADLINE) else _flips(interval, p, bound, readings),
+        seeds_needed=stats.seeds_needed(mean, sd, len(d)) if said in words.OPEN else None)
 
 
-def _paired(baseline: Sequence[Curve], arm: Sequence[Curve]) -> dict[int, tuple[Curve | None, Curve | None]]:
-    sides = []
-    for name, curves in (("baseline", baseline), ("arm", arm)):
-        by_seed = {curve.seed: curve for curve in curves}
-        if len(by_seed) < len(curves):
-            twice = next(c.seed for c in curves if sum(o.seed == c.seed for o in curves) > 1)
-            raise ValueError(f"{name}: seed {twice} is given twice")
-        sides.append(by_seed)
-    return {seed: (sides[0].get(seed), sides[1].get(seed)) for seed in sorted(sides[0].keys() | sides[1].keys())}
+def match(baseline: Sequence[Curve], arm: Sequence[Curve]) -> tuple[Pairs, list[int]]:
+    """The usable pairs by seed, and the seeds left out because a side is missing. ValueError for a seed given twice."""
+    sides = [_by_seed("baseline", baseline), _by_seed("arm", arm)]
+    seeds = sorted(sides[0].keys() | sides[1].keys())
+    usable = {s: (sides[0][s], sides[1][s]) for s in seeds
+              if all(s in side and side[s].status != "missing" for side in sides)}
+    return usable, [s for s in seeds if s not in usable]
 
 
-def _moments(d: NDArray) -> tuple[float, float]:
-    """Mean and standard deviation; the deviation of equal numbers is exactly zero."""
-    if not len(d):
-        return math.nan, math.nan
-    return float(d.mean()), math.nan if len(d) < 2 else 0.0 if np.ptp(d) == 0 else float(d.std(ddof=1))
+def pair(seed: int, baseline: Crossing, arm: Crossing, budget: float) -> Pair:
+    """One pair, its d restricted to the budget."""
+    return Pair(seed, baseline, arm, math.log(min(baseline.images, budget)) - math.log(min(arm.images, budget)))
 
 
-def t_interval(d: NDArray) -> tuple[Interval, float]:
-    """exp of mean d with Student's t interval, and the p value of mean d = 0. No interval below three pairs or without variance."""
-    mean, sd = _moments(d)
-    if len(d) < INTERVAL_SEEDS or sd == 0:
-        return Interval(math.exp(mean) if len(d) else math.nan), math.nan
-    error = sd / math.sqrt(len(d))
-    half = float(stats.t.ppf(1 - ALPHA / 2, len(d) - 1)) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, len(d) - 1))
-    return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half)), p
+def spread(values: NDArray) -> tuple[float, float]:
+    """Mean and standard deviation of (n,), nan where there are too few."""
+    if len(values) < 2:
+        return float(values.mean()) if len(values) else math.nan, math.nan
+    mean, sd = stats.moments(values)
+    return float(mean), float(sd)
 
 
-def _censoring(pairs: Sequence[Pair]) -> tuple[str, bool]:
-    """What the headline is (">=", "<=" or ""), and whether there is one at all.
+def restricted(pairs: Sequence[Pair], budget: float) -> NDArray:
+    """min(T, tau) of baseline and arm, (2, n)."""
+    return np.array([[min(getattr(one, side).images, budget) for one in pairs] for side in ("baseline", "arm")])
 
-    A censored baseline, or an arm below at its first evaluation, makes the true ratio larger; the other way round, smaller.
+
+def censoring(baseline: Sequence[Crossing], arm: Sequence[Crossing]) -> tuple[str, bool]:
+    """What the headline is (">=", "<=" or ""), and whether there is none at all, from the crossings of both sides."""
+    censored = [sum(c.status == "censored" for c in side) for side in (baseline, arm)]
+    return bounds(*censored, sum(c.at_first for c in baseline), sum(c.at_first for c in arm), len(baseline))
+
+
+def bounds(base_censored: int, arm_censored: int, base_first: int, arm_first: int, n: int) -> tuple[str, bool]:
+    """The same from counts: runs censored, and runs below at their first evaluation, of n pairs.
+
+    A censored baseline, or an arm that is below at its first evaluation, makes the true ratio larger; the other way
+    round, smaller. Both at once, or more than 20 % of the baselines censored: nothing can be said of a mean ratio.
     """
-    base = [pair.baseline.status == "censored" for pair in pairs]
-    arm = [pair.arm.status == "censored" for pair in pairs]
-    if any(base) and any(arm) or (pairs and sum(base) > SUPPRESS * len(pairs)):
+    larger, smaller = base_censored + arm_first > 0, arm_censored + base_first > 0
+    if (larger and smaller) or base_censored > SUPPRESS * n:
         return "", True
-    larger = any(base) or any(pair.arm.at_first and not pair.baseline.at_first for pair in pairs)
-    smaller = any(arm) or any(pair.baseline.at_first and not pair.arm.at_first for pair in pairs)
-    return ("", True) if larger and smaller else (">=" if larger else "<=" if smaller else "", False)
+    return ">=" if larger else "<=" if smaller else "", False
 
 
-def _wilson(k: int, n: int) -> Interval:
-    if not n:
-        return Interval(math.nan)
-    interval = stats.binomtest(k, n).proportion_ci(1 - ALPHA, method="wilson")
-    return Interval(k / n, float(interval.low), float(interval.high))
+def final(usable: Pairs) -> Final:
+    """Last distances of the pairs whose runs both came to the same end with a positive, finite distance."""
+    ends = [(b.fid[-1], a.fid[-1]) for b, a in usable.values()
+            if a.status == b.status == "complete" and len(a.fid) and len(b.fid) and a.images[-1] == b.images[-1]]
+    values = np.array([end for end in ends if all(math.isfinite(x) and x > 0 for x in end)]).reshape(-1, 2)
+    if not len(values):
+        return Final()
+    base, arm = values.T
+    logs = np.log(arm) - np.log(base)
+    return Final(len(values), float(base.mean()), float(arm.mean()), stats.paired(arm - base)[0], stats.paired(logs)[0].exp(), *spread(logs))
 
 
-def restricted_mean(times: NDArray) -> Interval:
-    """Ratio of mean min(T_none, tau) to mean min(T_arm, tau); times (n, 2). Interval: jackknife t on the log ratio."""
-    n = len(times)
-    if not n:
-        return Interval(math.nan)
-    whole = math.log(times[:, 0].mean() / times[:, 1].mean())
-    if n < INTERVAL_SEEDS:
-        return Interval(math.exp(whole))
-    left_out = (times.sum(0) - times) / (n - 1)
-    pseudo = n * whole - (n - 1) * np.log(left_out[:, 0] / left_out[:, 1])
-    if np.ptp(pseudo) < 1e-12:
-        return Interval(math.exp(whole))
-    half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * float(pseudo.std(ddof=1)) / math.sqrt(n)
-    return Interval(math.exp(whole), math.exp(float(pseudo.mean()) - half), math.exp(float(pseudo.mean()) + half))
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: {value!r} is no positive number")
 
 
-def _chance(times: NDArray) -> float:
-    if not len(times):
-        return math.nan
-    return float(np.mean((times[:, 1] < times[:, 0]) + 0.5 * (times[:, 1] == times[:, 0])))
+def _by_seed(name: str, curves: Sequence[Curve]) -> dict[int, Curve]:
+    found: dict[int, Curve] = {}
+    for curve in curves:
+        if curve.seed in found:
+            raise ValueError(f"{name}: seed {curve.seed} is given twice")
+        found[curve.seed] = curve
+    return found
 
 
-def sign_flip(d: NDArray) -> float:
-    """Exact two-sided p of the mean over all 2^n flips of signs (beyond 20 pairs: 100,000 flips drawn with a fixed seed)."""
-    if len(d) < 2:
-        return math.nan
-    resamples = np.inf if len(d) <= 20 else 99_999
-    test = stats.permutation_test((d,), np.mean, permutation_type="samples", vectorized=True, n_resamples=resamples,
-                                  batch=2**14, rng=np.random.default_rng(0))
-    return float(test.pvalue)
+def _word(shown: Interval, p: float, n: int, bound: str, sd: float, suppressed: bool) -> str:
+    if n < words.INTERVAL_SEEDS:
+        return words.POINTS
+    if suppressed:
+        return words.NO_HEADLINE
+    return words.IDENTICAL if sd == 0 else words.word(shown.low, shown.high, p, n, bound)
 
 
-def _correlation(times: NDArray) -> float:
-    if len(times) < 3 or np.ptp(times[:, 0]) == 0 or np.ptp(times[:, 1]) == 0:
-        return math.nan
-    return float(np.corrcoef(np.log(times.T))[0, 1])
+def _sensitivity(pairs: Sequence[Pair], usable: Pairs, target: float, budget: float) -> dict[str, tuple[Interval, float, int]]:
+    """Mean log ratio, its p and its pairs, with T read as the low end of its bracket, the high end, the first evaluation below.
 
-
-def _final(usable: dict[int, tuple[Curve, Curve]]) -> Interval:
-    """exp of the mean log ratio of last distances, arm over baseline, of the pairs that both came to the end."""
-    logs = [math.log(a.fid[-1] / b.fid[-1]) for b, a in usable.values()
-            if a.status == b.status == "complete" and len(a.fid) and len(b.fid) and min(a.fid[-1], b.fid[-1]) > 0
-            and math.isfinite(a.fid[-1]) and math.isfinite(b.fid[-1])]
-    return t_interval(np.array(logs))[0]
-
-
-def _sensitivity(pairs: Sequence[Pair], usable: dict[int, tuple[Curve, Curve]], target: float, budget: float) -> dict[str, Interval]:
-    """The headline with T read as the low end of its bracket, the high end, and the first evaluation below."""
+    Pairs that are below at their first evaluation have no low end and are left out of that line.
+    """
     def low(c: Crossing) -> float:
         return c.low if c.status == "reached" else budget
 
-    lows = [(low(p.baseline), low(p.arm)) for p in pairs if not (p.baseline.at_first or p.arm.at_first)]
-    highs = [(p.baseline.high, p.arm.high) for p in pairs]
-    firsts = [(b.first_below(target), a.first_below(target)) for b, a in usable.values()]
-    return {name: t_interval(np.array([math.log(min(b, budget) / min(a, budget)) for b, a in times]))[0]
-            for name, times in (("low", lows), ("high", highs), ("first", firsts))}
+    times = {"low": [(low(one.baseline), low(one.arm)) for one in pairs if not (one.baseline.at_first or one.arm.at_first)],
+             "high": [(one.baseline.high, one.arm.high) for one in pairs],
+             "first": [(b.first_below(target), a.first_below(target)) for b, a in usable.values()]}
+    logs = {name: [math.log(min(b, budget)) - math.log(min(a, budget)) for b, a in both] for name, both in times.items()}
+    return {name: (*stats.paired(values), len(values)) for name, values in logs.items()}
 
 
-def _side(interval: Interval) -> int:
-    """+1 if the interval lies above 1, -1 below, 0 otherwise."""
-    return int(interval.low > 1) - int(interval.high < 1)
+def _flips(headline: Interval, p: float, bound: str, readings: dict[str, tuple[Interval, float, int]]) -> list[str]:
+    """The readings whose conclusion is not the headline's; one without enough pairs concludes nothing."""
+    n = max(count for _, _, count in readings.values())
+    shown = _conclusion(headline, p, n, bound)
+    return [name for name, (interval, q, count) in readings.items()
+            if count >= words.INTERVAL_SEEDS and _conclusion(interval, q, n, bound) != shown]
+
+
+def _conclusion(log: Interval, p: float, n: int, bound: str) -> str:
+    """The word of an interval of log ratios; below six pairs, which side of 1 it lies on. Without variance, the number itself."""
+    low, high = (log.low, log.high) if math.isfinite(log.low) else (log.value, log.value)
+    p = p if math.isfinite(p) else 0.0
+    if n >= words.VERDICT_SEEDS:
+        return words.word(math.exp(low), math.exp(high), p, n, bound)
+    return words.FASTER if low > 0 else words.SLOWER if high < 0 else words.INCONCLUSIVE

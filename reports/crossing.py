@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression
 
 STATUSES = ("complete", "diverged", "missing")
-TINY = 1e-12  # a distance of zero has no logarithm
+TIE = 1e-12  # a plateau at the target is a crossing, whatever rounding does to the mean of its logs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
-    """One run's evaluations. seed is the pair's key (a null curve carries its partner's); images and fid are 1-D, equally long.
+    """One run's evaluations. seed is the pair's key (a null curve carries its partner's); images and fid are (n,) arrays.
 
     status: complete; diverged (counts as censored even if it crossed before); missing (the pair is left out).
     ValueError, one line, for shapes, images that do not increase, or an unknown status.
@@ -28,21 +27,17 @@ class Curve:
     status: str = "complete"
 
     def __post_init__(self) -> None:
-        images, fid = np.asarray(self.images, dtype=float), np.asarray(self.fid, dtype=float)
-        if images.ndim != 1 or images.shape != fid.shape:
-            raise ValueError(f"curve of seed {self.seed}: images {images.shape} and fid {fid.shape} must be 1-D and equally long")
         if self.status not in STATUSES:
             raise ValueError(f"curve of seed {self.seed}: status {self.status!r} is unknown; choose from {', '.join(STATUSES)}")
-        if not (np.all(images > 0) and np.all(np.isfinite(images)) and np.all(np.diff(images) > 0)):
-            raise ValueError(f"curve of seed {self.seed}: images must be positive, finite and increasing")
+        images, fid = _arrays(self.images, self.fid, f"curve of seed {self.seed}: ")
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "fid", fid)
 
-    def crossing(self, target: float) -> Crossing:
-        """Where this curve crosses; a diverged one is censored."""
-        if self.status == "diverged":
-            return censored(self.images)
-        return crossing(self.images, self.fid, target)
+    def crossing(self, target: float, budget: float = math.inf) -> Crossing:
+        """Where this curve crosses; one that diverged, or that crosses beyond the budget, is censored."""
+        found = crossing(self.images, self.fid, target)
+        late = found.status == "reached" and found.images > budget * (1 + TIE)
+        return _censored(self.images) if late or self.status == "diverged" else found
 
     def first_below(self, target: float) -> float:
         """The first evaluation at or below the target, inf if there is none or the run diverged."""
@@ -54,7 +49,7 @@ class Curve:
 class Crossing:
     """images: where the target is crossed, inf if it is not. [low, high]: the evaluations around it. status: reached | censored.
 
-    at_first: already below at the first evaluation (then images is that evaluation and low 0: T is an upper bound).
+    at_first: already below at the first evaluation (then images is that evaluation and low is 0: T is an upper bound).
     """
 
     images: float
@@ -64,46 +59,66 @@ class Crossing:
     at_first: bool = False
 
 
-def censored(images: NDArray) -> Crossing:
-    """Not crossed up to the last evaluation."""
-    return Crossing(math.inf, float(images[-1]) if len(images) else 0.0, math.inf, "censored")
-
-
-def fit(images: ArrayLike, fid: ArrayLike) -> tuple[NDArray, NDArray]:
-    """log images (n,) and the decreasing isotonic fit of log distance (n,), over the evaluations with a finite distance."""
-    images, fid = np.asarray(images, dtype=float), np.asarray(fid, dtype=float)
-    usable = np.isfinite(fid) & (fid >= 0)
-    x = np.log(images[usable])
-    if not len(x):
-        return x, x
-    return x, isotonic_regression(np.log(np.maximum(fid[usable], TINY)), increasing=False).x
-
-
 def crossing(images: ArrayLike, fid: ArrayLike, target: float) -> Crossing:
-    """Where the distances `fid` (n,) at `images` (n,) first come down to `target`.
+    """Where the distances `fid` (n,) at increasing `images` (n,) first come down to `target`.
 
-    Evaluations without a finite distance are left out. ValueError if the target is not a positive number.
+    Evaluations without a finite distance are left out. ValueError, one line, for arrays that are no curve and for a
+    target that is no positive number.
     """
     if not (math.isfinite(target) and target > 0):
         raise ValueError(f"target: {target!r} is no positive number")
-    images = np.asarray(images, dtype=float)
-    x, y = fit(images, fid)
+    images, fid = _arrays(images, fid)
+    grid, fitted = fit(images, fid, target)
     goal = math.log(target)
-    reached = np.flatnonzero(y <= goal)
+    reached = np.flatnonzero(fitted <= goal + TIE)
     if not len(reached):
-        return censored(images)
-    at, grid = int(reached[0]), np.exp(x)
+        return _censored(images)
+    at = int(reached[0])
     if at == 0:
         return Crossing(float(grid[0]), 0.0, float(grid[0]), "reached", at_first=True)
-    # y falls from above the goal to at or below it: the fraction of this step, in log images.
-    part = (y[at - 1] - goal) / (y[at - 1] - y[at])
-    images_at = math.exp(x[at - 1] + part * (x[at] - x[at - 1]))
-    return Crossing(images_at, float(grid[at - 1]), float(grid[at]), "reached")
+    # The fit falls from above the goal to at or below it: the fraction of this step, in log images.
+    part = min((fitted[at - 1] - goal) / (fitted[at - 1] - fitted[at]), 1.0)
+    low, high = float(grid[at - 1]), float(grid[at])
+    return Crossing(low * (high / low) ** part, low, high, "reached")
+
+
+def fit(images: NDArray, fid: NDArray, target: float = math.inf) -> tuple[NDArray, NDArray]:
+    """Images (m,) of the evaluations with a finite distance, and the decreasing isotonic fit of their log distance (m,).
+
+    A distance of zero, or below by rounding, has no logarithm: it counts as half of the smallest number in sight, so that
+    it is below everything else and drags no neighbour down with it.
+    """
+    from scipy.optimize import isotonic_regression
+
+    usable = np.isfinite(fid)
+    grid, values = images[usable], fid[usable]
+    if not len(grid):
+        return grid, values
+    positive = values > 0
+    if not positive.all():
+        least = min([target, *values[positive]])
+        values = np.where(positive, values, least / 2 if math.isfinite(least) else 1.0)
+    logs = np.log(values)
+    return grid, isotonic_regression(logs, increasing=False).x
 
 
 def mean_log(curves: Sequence[Curve]) -> tuple[NDArray, NDArray]:
-    """Images at which all curves have a finite distance (n,), and exp of their mean log distance there (n,)."""
-    common = set.intersection(*(set(c.images[np.isfinite(c.fid)].tolist()) for c in curves)) if curves else set()
-    images = np.array(sorted(common))
-    values = [[np.log(max(float(c.fid[np.searchsorted(c.images, i)]), TINY)) for i in images] for c in curves]
-    return images, np.exp(np.mean(values, axis=0)) if len(images) else images
+    """Images at which all curves have a positive, finite distance (n,), and exp of their mean log distance there (n,)."""
+    good = [dict(zip(c.images.tolist(), c.fid.tolist(), strict=True)) for c in curves]
+    good = [{i: f for i, f in values.items() if math.isfinite(f) and f > 0} for values in good]
+    common = sorted(set.intersection(*map(set, good))) if good else []
+    means = [math.exp(sum(math.log(values[i]) for values in good) / len(good)) for i in common]
+    return np.array(common, dtype=float), np.array(means, dtype=float)
+
+
+def _arrays(images: ArrayLike, fid: ArrayLike, what: str = "") -> tuple[NDArray, NDArray]:
+    images, fid = np.asarray(images, dtype=float), np.asarray(fid, dtype=float)
+    if images.ndim != 1 or images.shape != fid.shape:
+        raise ValueError(f"{what}images {images.shape} and fid {fid.shape} must be 1-D and equally long")
+    if not (np.all(np.isfinite(images)) and np.all(images > 0) and np.all(np.diff(images) > 0)):
+        raise ValueError(f"{what}images must be positive, finite and increasing")
+    return images, fid
+
+
+def _censored(images: NDArray) -> Crossing:
+    return Crossing(math.inf, float(images[-1]) if len(images) else 0.0, math.inf, "censored")

@@ -1,179 +1,248 @@
-"""Figures as SVG: vector, colour-blind safe, the same colour for a method everywhere, the same bytes every time."""
+"""The figures of a report, each made from report.json: a panel per cell, so that a narrow screen shows them at full size."""
 
 from __future__ import annotations
 
-import io
-import math
-import zlib
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+from reports import formats as say
+from reports.styles import Style, style
+from reports.svg import INK, QUIET, RATIOS, SHADE, Canvas, Scale, around, decades
+from reports.words import SAME
 
-from reports.sentences import finite
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Okabe and Ito's palette; the paper's methods have theirs for good, others draw from the rest by name.
-COLOURS = {"none": "#000000", "A/A": "#999999", "inv_sqrt2": "#0072B2", "constant": "#E69F00", "learnable": "#009E73"}
-OTHERS = ("#D55E00", "#CC79A7", "#56B4E9", "#8B5A2B", "#5D3FD3", "#808000")
+Report = dict[str, Any]
+WIDTH, ROW = 460, 26
+LABELS, NUMBERS = 138, 116  # columns of a forest plot
+CLAIMED = 1.5  # the paper's abstract
 
 
-def colour(method: str) -> str:
-    """The colour of a method, by its name without parameters."""
-    name = method.partition("(")[0]
-    return COLOURS.get(name) or OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
+@dataclass(frozen=True)
+class Figure:
+    """name: of its file; group: the section of the page it belongs to; title: above it."""
+
+    name: str
+    group: str
+    title: str
+    svg: str
 
 
-def figures(report: dict[str, Any]) -> dict[str, str]:
-    """All figures that there is something to draw for, by name, as SVG text."""
-    drawn = {"speedup": speedup, "curves": curves, "pairs": pairs, "ladder": ladder, "profile": profile}
-    return {name: svg for name, draw in drawn.items() if (svg := draw(report))}
+def figures(report: Report) -> list[Figure]:
+    """All figures that there is something to draw for."""
+    found: list[Figure] = []
+    for group, draw in DRAWN.items():
+        for title, canvas in draw(report):
+            slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+            found.append(Figure(f"{group}-{slug}" if slug else group, group, title, canvas.render()))
+    return found
 
 
-def speedup(report: dict[str, Any]) -> str:
-    """Every arm of every cell, the A/A arm and the pooled result, with intervals."""
-    rows = [(f"{c['method']}  ·  {c['cell']}", c, c["method"], "o") for c in report["comparisons"] if finite(c.get("speedup")) and not c["withheld"]]
-    rows += [(f"{p['method']}  ·  pooled", p, p["method"], "D") for p in report["pooled"] if finite(p["speedup"])]
-    if not rows:
-        return ""
-    figure, axis = _figure(7.5, 0.8 + 0.3 * len(rows))
-    for y, (_, row, method, marker) in enumerate(reversed(rows)):
-        if finite(row["low"]):
-            axis.plot([row["low"], row["high"]], [y, y], color=colour(method), lw=2, solid_capstyle="butt")
-        axis.plot(row["speedup"], y, marker, color=colour(method), ms=7)
-        axis.annotate(f"{row['speedup']:.2f}", (row["speedup"], y), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=7)
-    axis.axvline(1, color="#444444", lw=1)
-    axis.axvline(1.5, color="#444444", lw=1, ls=":")
-    axis.set_xscale("log")
-    _plain_ticks(axis, [v for _, r, *_ in rows for v in (r["low"], r["high"], r["speedup"], 1.5) if finite(v)])
-    axis.set_yticks(range(len(rows)), [label for label, *_ in reversed(rows)])
-    axis.set_ylim(-0.7, len(rows) - 0.3)
-    axis.set_xlabel("speedup to target in images (right of 1: faster; dotted: the paper's 1.5)")
-    return _svg(figure, "Speedup to target of every arm with 95 % intervals")
+Panels = Iterator[tuple[str, Canvas]]
 
 
-def curves(report: dict[str, Any]) -> str:
-    """Distance against images, a panel per cell: mean over seeds, band from lowest to highest seed, target, crossings."""
-    cells = [c for c in report["cells"] if c["measure"]]
-    if not cells:
-        return ""
-    figure, axes = _figure(4.2 * len(cells), 3.6, len(cells))
-    for axis, cell in zip(np.atleast_1d(axes), cells, strict=True):
-        for method in report["arms"]:
-            _band(axis, [r for r in report["runs"] if r["cell"] == cell["cell"] and r["role"] == "paired" and r["method"] == method], method)
-        if finite(cell["target"]):
-            axis.axhline(cell["target"], color="#444444", lw=1, ls="--")
-        axis.set(xscale="log", yscale="log", title=cell["cell"], xlabel="training images", ylabel=cell["measure"]["name"])
-    np.atleast_1d(axes)[0].legend(fontsize=7, frameon=False)
-    return _svg(figure, "Distance against training images with the spread over seeds and each seed's crossing of the target")
+def speedup(report: Report) -> Panels:
+    """Forest plots: over cells, then each cell with the A/A arm for scale."""
+    rows = [(p["method"], p, _interval(p)) for p in report["pooled"] if say.finite(p["speedup"])]
+    if rows:
+        yield "over cells", _forest(rows, report, "speedup to target over cells")
+    for cell in report["cells"]:
+        rows = [(c["method"], c, _interval(c)) for c in _shown(report, cell["cell"]) if say.finite(c["speedup"])]
+        if rows:
+            yield cell["cell"], _forest(rows, report, f"speedup to target, {cell['cell']}")
 
 
-def _band(axis: Axes, runs: list[dict], method: str) -> None:
-    values: dict[int, list[float]] = {}
-    for run in runs:
-        for images, distance in run["evaluations"]:
-            if finite(distance) and distance > 0:
-                values.setdefault(images, []).append(distance)
-        crossing = run["crossing"]
-        if crossing and finite(crossing["images"]):
-            axis.plot(crossing["images"], run["target"], "|", color=colour(method), ms=9)
-    if values:
-        images = sorted(values)
-        axis.plot(images, [math.exp(np.mean(np.log(values[i]))) for i in images], color=colour(method), lw=1.5, label=method)
-        axis.fill_between(images, [min(values[i]) for i in images], [max(values[i]) for i in images], color=colour(method), alpha=0.15, lw=0)
+def null(report: Report) -> Panels:
+    """The A/A arm, cell by cell, and pooled with its 99.9 % interval."""
+    rows = [(c["cell"], c, _interval(c)) for c in report["comparisons"] if c["role"] == "null" and not c["withheld"] and say.finite(c.get("speedup"))]
+    if rows:
+        aa = report["aa"]
+        rows += [("all, 99.9 %", aa, _interval(aa))] if say.finite(aa["speedup"]) else []
+        yield "", _forest(rows, report, "A/A: the baseline against itself", method="A/A")
 
 
-def pairs(report: dict[str, Any]) -> str:
-    """The ratio of every single pair, so that one sees the seeds."""
-    shown = [c for c in report["comparisons"] if c.get("pairs") and not c["withheld"]]
-    if not shown:
-        return ""
-    figure, axis = _figure(7.5, 0.8 + 0.28 * len(shown))
-    for y, comparison in enumerate(reversed(shown)):
-        ratios = [pair["ratio"] for pair in comparison["pairs"]]
-        axis.plot(ratios, [y] * len(ratios), "o", color=colour(comparison["method"]), ms=5, alpha=0.7, mew=0)
-    axis.axvline(1, color="#444444", lw=1)
-    axis.set_xscale("log")
-    _plain_ticks(axis, [pair["ratio"] for c in shown for pair in c["pairs"]] + [1.0])
-    axis.set_yticks(range(len(shown)), [f"{c['method']}  ·  {c['cell']}" for c in reversed(shown)])
-    axis.set_xlabel("baseline over arm in images to target, one dot per seed")
-    return _svg(figure, "Ratio of images to target for every pair of seeds")
+def _forest(rows: Sequence[tuple[str, dict, str]], report: Report, label: str, method: str = "") -> Canvas:
+    canvas = Canvas(WIDTH, ROW * len(rows) + 58, label)
+    ends = [x for _, row, _ in rows for x in (row["low"], row["high"], row["speedup"]) if say.finite(x)]
+    scale = around([*ends, 1 / SAME, SAME], LABELS, WIDTH - NUMBERS)
+    bottom = 12 + ROW * len(rows)
+    canvas.box(scale(1 / SAME), 8, scale(SAME) - scale(1 / SAME), bottom - 8, SHADE)
+    canvas.bottom(scale, bottom, 8, scale.ticks(RATIOS), "speedup to target (right of 1: faster)", lambda t: f"{t:g}")
+    canvas.line([(scale(1), bottom), (scale(1), 8)], INK, 1)
+    if scale.low < CLAIMED < scale.high and not method:
+        canvas.line([(scale(CLAIMED), bottom), (scale(CLAIMED), 8)], QUIET, 1, "2 3", "the paper's 1.5")
+    for i, (name, row, text) in enumerate(rows):
+        y, look = 12 + ROW * (i + 0.5), style(method or name, report["arms"])
+        canvas.text(LABELS - 10, y + 4, _fit(name), "end")
+        if say.finite(row["low"]):
+            canvas.line([(scale(row["low"]), y), (scale(row["high"]), y)], look.colour, 3, tip=f"{name}: {say.interval(row)}")
+        canvas.mark(scale(row["speedup"]), y, look.marker, look.colour, f"{name}: {say.interval(row)}")
+        canvas.text(WIDTH, y + 4, text, "end", QUIET)
+    return canvas
 
 
-def ladder(report: dict[str, Any]) -> str:
-    """Speedup over the target ladder, a panel per cell; hollow where the fit is flat."""
-    cells = [c for c in report["cells"] if c["ladder"]]
-    if not cells:
-        return ""
-    figure, axes = _figure(4.2 * len(cells), 3.2, len(cells))
-    for axis, cell in zip(np.atleast_1d(axes), cells, strict=True):
-        for i, row in enumerate(c for c in report["comparisons"] if c["cell"] == cell["cell"] and c.get("ladder") and not c["withheld"]):
-            for rung in row["ladder"]:
-                if finite(rung["speedup"]):
-                    x = 100 * rung["fraction"] + 1.2 * (i - 2)
-                    if finite(rung["low"]):
-                        axis.plot([x, x], [rung["low"], rung["high"]], color=colour(row["method"]), lw=1.2)
-                    axis.plot(x, rung["speedup"], "o", color=colour(row["method"]), ms=5, mfc="white" if rung["flat"] else None,
-                              label=row["method"] if rung is row["ladder"][0] else None)
-        axis.axhline(1, color="#444444", lw=1)
-        axis.set(title=cell["cell"], xlabel="target: what the pilots reach at this % of the budget", ylabel="speedup", xticks=[20, 40, 60, 80])
-    np.atleast_1d(axes)[0].legend(fontsize=7, frameon=False)
-    return _svg(figure, "Speedup over the ladder of targets")
+def _interval(row: dict[str, Any]) -> str:
+    return say.interval(row).replace("x", "")
 
 
-def profile(report: dict[str, Any]) -> str:
-    """Performance profile (Dolan and More 2002): share of cell x seed on which a method needs at most r times the fewest images."""
-    best: dict[tuple[str, int], dict[str, float]] = {}
+def _fit(name: str, most: int = 20) -> str:
+    return name if len(name) <= most else name[:most - 1] + "…"
+
+
+def curves(report: Report) -> Panels:
+    """Distance over images: the mean over seeds, its band, the target, and where each seed crosses it."""
+    for cell in report["cells"]:
+        bands = [b for b in report["curves"] if b["cell"] == cell["cell"] and (b["method"] in report["arms"])]
+        bands = bands or [b for b in report["curves"] if b["cell"] == cell["cell"] and b["method"] == "pilots"]
+        if bands:
+            yield cell["cell"], _curves(report, cell, bands)
+
+
+def _curves(report: Report, cell: dict, bands: Sequence[dict]) -> Canvas:
+    name = cell["measure"]["name"]
+    canvas = Canvas(WIDTH, 350, f"{name} over training images, {cell['cell']}")
+    x = around([i for b in bands for i in b["images"]], 62, WIDTH - 16, 1.03)
+    y = around([v for b in bands for v in b["low"] + b["high"]] + ([cell["target"]] if cell["target"] else []), 268, 8, 1.05)
+    canvas.bottom(x, 268, 8, x.ticks(decades(x.low, x.high)), "training images")
+    canvas.left(y, 62, WIDTH - 16, _thin(y, decades(y.low, y.high)), name)
+    for band in bands:
+        _band(canvas, x, y, band, style(band["method"], report["arms"]))
+    if cell["target"]:
+        canvas.line([(x.start, y(cell["target"])), (x.end, y(cell["target"]))], INK, 1, "5 3", f"target {say.significant(cell['target'], 4)}")
+        _crossings(canvas, x, y(cell["target"]), report, cell["cell"])
+    _legend(canvas, [b["method"] for b in bands], report, 322)
+    return canvas
+
+
+def _band(canvas: Canvas, x: Scale, y: Scale, band: dict, look: Style) -> None:
+    points = list(zip(band["images"], band["mean"], band["low"], band["high"], band["seeds"], strict=True))
+    canvas.area([(x(i), y(high)) for i, _, _, high, _ in points] + [(x(i), y(low)) for i, _, low, _, _ in reversed(points)], look.colour)
+    canvas.line([(x(i), y(mean)) for i, mean, *_ in points], look.colour, 2, look.dash)
+    for images, mean, low, high, seeds in points:
+        canvas.mark(x(images), y(mean), "circle", look.colour,
+                    f"{band['method']} at {images:,} images: {say.significant(mean)} ({say.significant(low)} to {say.significant(high)}, {say.plural(seeds, 'seed')})", 2.6)
+
+
+def _crossings(canvas: Canvas, x: Scale, y: float, report: Report, cell: str) -> None:
     for run in report["runs"]:
-        if run["role"] == "paired" and run["crossing"] and run["status"] in ("complete", "diverged"):
+        if run["cell"] == cell and run["role"] == "paired" and run["crossing"] and say.finite(run["crossing"]["images"]) and run["status"] == "complete":
             images = run["crossing"]["images"]
-            best.setdefault((run["cell"], run["seed"]), {})[run["method"]] = images if finite(images) else math.inf
-    problems = [times for times in best.values() if len(times) == len(report["arms"]) and min(times.values()) < math.inf]
-    if not problems:
-        return ""
-    figure, axis = _figure(5, 3.2)
-    for method in report["arms"]:
-        ratios = np.sort([times[method] / min(times.values()) for times in problems])
-        finite_ratios = ratios[np.isfinite(ratios)]
-        axis.step(np.concatenate([[1], finite_ratios, [max(2.0, *finite_ratios, 1)]]),
-                  np.concatenate([[np.mean(ratios <= 1)], (np.arange(len(finite_ratios)) + 1) / len(ratios), [len(finite_ratios) / len(ratios)]]),
-                  where="post", color=colour(method), label=method)
-    axis.set(xlabel="images to target over the fewest of any method", ylabel="share of cells and seeds", ylim=(0, 1.03))
-    axis.legend(fontsize=7, frameon=False)
-    return _svg(figure, "Performance profile over cells and seeds")
+            canvas.mark(x(images), y, "tick", style(run["method"], report["arms"]).colour, f"{run['method']}, seed {run['seed']}: target at {images:,.0f} images", 7)
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    pyplot.rcParams.update({"svg.hashsalt": "skipbench", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    return pyplot.subplots(1, columns, figsize=(width, height), layout="constrained")
+def pairs(report: Report) -> Panels:
+    """The ratio of every single pair, a row per arm."""
+    for cell in report["cells"]:
+        rows = [c for c in _shown(report, cell["cell"]) if c["pairs"]]
+        if rows:
+            yield cell["cell"], _pairs(report, cell["cell"], rows)
 
 
-def _plain_ticks(axis: Axes, values: list[float]) -> None:
-    """Ticks at readable ratios instead of powers of ten."""
-    from matplotlib.ticker import NullFormatter, NullLocator
-
-    low, high = min(values) / 1.1, max(values) * 1.1
-    ticks = [t for t in (0.25, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 4, 6, 8) if low <= t <= high]
-    axis.set_xlim(low, high)
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
-
-
-def _svg(figure: Figure, title: str) -> str:
-    from matplotlib import pyplot
-
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
-    pyplot.close(figure)
-    text = out.getvalue()
-    return text[text.index("<svg"):]
+def _pairs(report: Report, cell: str, rows: Sequence[dict]) -> Canvas:
+    tall = ROW + 10
+    canvas = Canvas(WIDTH, tall * len(rows) + 58, f"ratio of images to target of every pair, {cell}")
+    scale = around([p["ratio"] for c in rows for p in c["pairs"]] + [1 / SAME, SAME], LABELS, WIDTH - 12)
+    bottom = 12 + tall * len(rows)
+    canvas.bottom(scale, bottom, 8, scale.ticks(RATIOS), "images to target, baseline over arm", lambda t: f"{t:g}")
+    canvas.line([(scale(1), bottom), (scale(1), 8)], INK, 1)
+    for i, row in enumerate(rows):
+        y, look = 12 + tall * (i + 0.5), style(row["method"], report["arms"])
+        canvas.text(LABELS - 10, y + 4, _fit(row["method"]), "end")
+        for j, pair in enumerate(row["pairs"]):
+            level = y + (j - (len(row["pairs"]) - 1) / 2) * min(4, 20 / len(row["pairs"]))
+            canvas.mark(scale(pair["ratio"]), level, "circle", look.colour, _pair_tip(row, pair), 4.5,
+                        hollow="censored" in (pair["baseline"]["status"], pair["arm"]["status"]))
+    return canvas
 
 
+def _pair_tip(row: dict, pair: dict) -> str:
+    def images(side: dict) -> str:
+        return f"{side['images']:,.0f}" if say.finite(side["images"]) else "not reached"
+
+    return f"{row['method']}, seed {pair['seed']}: {images(pair['baseline'])} → {images(pair['arm'])} images, {pair['ratio']:.2f}x"
+
+
+def ladder(report: Report) -> Panels:
+    """Speedup over the target ladder; hollow where the fit is flat."""
+    for cell in report["cells"]:
+        rows = [c for c in _shown(report, cell["cell"]) if any(say.finite(r["speedup"]) for r in c["ladder"])]
+        if rows:
+            yield cell["cell"], _ladder(report, cell["cell"], rows)
+
+
+def _ladder(report: Report, cell: str, rows: Sequence[dict]) -> Canvas:
+    canvas = Canvas(WIDTH, 300, f"speedup over the ladder of targets, {cell}")
+    rungs = [r["fraction"] for r in rows[0]["ladder"]]
+    ends = [v for c in rows for r in c["ladder"] for v in (r["low"], r["high"], r["speedup"]) if say.finite(v)]
+    y = around([*ends, 1.0], 218, 8, 1.05)
+    places = {fraction: 62 + (i + 0.5) * (WIDTH - 70) / len(rungs) for i, fraction in enumerate(rungs)}
+    canvas.left(y, 62, WIDTH - 8, _thin(y, RATIOS), "speedup", lambda t: f"{t:g}")
+    canvas.line([(62, y(1)), (WIDTH - 8, y(1))], INK, 1)
+    for fraction, at in places.items():
+        canvas.text(at, 234, f"{fraction:.0%}", "middle", QUIET)
+    canvas.text((62 + WIDTH - 8) / 2, 252, "target: what the pilots reach at this part of the budget", "middle")
+    for i, row in enumerate(rows):
+        look, shift = style(row["method"], report["arms"]), (i - (len(rows) - 1) / 2) * min(14, 60 / len(rows))
+        for rung in row["ladder"]:
+            if say.finite(rung["speedup"]):
+                at, tip = places[rung["fraction"]] + shift, f"{row['method']}, {rung['fraction']:.0%}: {say.interval(rung)}{', flat here' if rung['flat'] else ''}"
+                if say.finite(rung["low"]):
+                    canvas.line([(at, y(rung["low"])), (at, y(rung["high"]))], look.colour, 2, tip=tip)
+                canvas.mark(at, y(rung["speedup"]), look.marker, look.colour, tip, hollow=rung["flat"])
+    _legend(canvas, [c["method"] for c in rows], report, 278)
+    return canvas
+
+
+def profile(report: Report) -> Panels:
+    """Performance profile over cells and seeds."""
+    steps = report["profile"]
+    if not steps:
+        return
+    canvas = Canvas(WIDTH, 300, "performance profile")
+    x = around([1.0, 1.3, *(r for s in steps for r in s["ratio"])], 62, WIDTH - 12, 1.0)
+    x, y = Scale(1.0, x.high * 1.02, x.start, x.end), Scale(0.0, 1.0, 218, 8, linear=True)
+    canvas.bottom(x, 218, 8, x.ticks(RATIOS), "images to target over the fewest of any method", lambda t: f"{t:g}")
+    canvas.left(y, 62, WIDTH - 12, [0, 0.25, 0.5, 0.75, 1], "share of cells and seeds", lambda t: f"{t:.0%}")
+    for step in steps:
+        look, level, points = style(step["method"], report["arms"]), 0.0, [(x(1.0), y(0.0))]
+        for ratio, share in zip(step["ratio"], step["share"], strict=True):
+            points += [(x(ratio), y(level)), (x(ratio), y(share))]
+            level = share
+        canvas.line([*points, (x.end, y(level))], look.colour, 2, look.dash, f"{step['method']}: fewest in {_fewest(step):.0%} of {step['problems']}")
+    _legend(canvas, [s["method"] for s in steps], report, 272)
+    yield "", canvas
+
+
+def _fewest(step: dict) -> float:
+    return max((share for ratio, share in zip(step["ratio"], step["share"], strict=True) if ratio <= 1 + 1e-9), default=0.0)
+
+
+def _shown(report: Report, cell: str) -> list[dict]:
+    return [c for c in report["comparisons"] if c["cell"] == cell and c["n"] and not c["withheld"]]
+
+
+def _thin(scale: Scale, candidates: Sequence[float]) -> list[float]:
+    """Ticks of a vertical axis, whose labels need less room than those of a horizontal one."""
+    kept: list[float] = []
+    for value in sorted((c for c in candidates if scale.low <= c <= scale.high), key=lambda c: (c != 1, c)):
+        if all(abs(scale(value) - scale(other)) >= 18 for other in kept):
+            kept.append(value)
+    return sorted(kept)
+
+
+def _legend(canvas: Canvas, methods: Sequence[str], report: Report, y: float) -> None:
+    """Names beside their line and marker, in as many lines as they need; the canvas grows with them."""
+    x = 62.0
+    for method in methods:
+        width = 34 + 7.2 * len(method)
+        if x + width > canvas.width and x > 62:
+            x, y = 62.0, y + 20
+        look = style(method, report["arms"])
+        canvas.line([(x, y - 4), (x + 22, y - 4)], look.colour, 2, look.dash)
+        canvas.mark(x + 11, y - 4, look.marker, look.colour, size=4)
+        canvas.text(x + 28, y, method)
+        x += width + 12
+    canvas.height = max(canvas.height, y + 8)
+
+
+DRAWN: dict[str, Callable[[Report], Panels]] = {"speedup": speedup, "ladder": ladder, "curves": curves, "pairs": pairs, "profile": profile, "aa": null}

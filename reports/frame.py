@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.build import run_row
-from reports.reading import records
+from reports.cells import run_row
+from reports.records import read
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,11 +25,12 @@ def load(root: Path | str, suite: str) -> DataFrame:
     """
     import pandas
 
-    read = records(Path(root), suite)
+    records = read(Path(root), suite)
     rows = []
-    for entry in read.suite["runs"]:
-        row = run_row(read, entry)
-        crossing = row.pop("crossing") or {"images": math.nan, "low": math.nan, "high": math.nan}
+    for entry in records.suite["runs"]:
+        row = run_row(records, entry)
+        row["target"] = (records.frozen(row["cell"]) or {}).get("target")
+        crossing = row["crossing"] or dict.fromkeys(("images", "low", "high"), math.nan)
         row |= {"crossing": crossing["images"], "low": crossing["low"], "high": crossing["high"]}
         rows.append({key: math.nan if row[key] is None else row[key] for key in COLUMNS})
     return pandas.DataFrame(rows, columns=list(COLUMNS))

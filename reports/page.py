@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reports import sentences
-from reports.tables import Table
+from reports import formats
+from reports.figures import Figure
+from reports.styles import style
+from reports.table import Table
 
-TEMPLATE = Path(__file__).parent / "page.html"
-
-
-def render(report: dict[str, Any], tables: list[Table], figures: dict[str, str], grids: list[dict[str, str]]) -> str:
-    """index.html from the content of report.json, its tables, its figures (SVG) and sample grids (`grids`)."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(r=report, t={table.name: table for table in tables}, f=figures, grids=grids, say=sentences)
+HERE = Path(__file__).parent
+EVIDENCE = 40  # links to runs beside a claim
 
 
-def grids(folder: Path, report: dict[str, Any]) -> list[dict[str, str]]:
-    """The last sample grid of the first paired seed of every arm, as data URIs; the same noise in all of them."""
+def render(report: Mapping[str, Any], tables: Sequence[Table], figures: Sequence[Figure], grids: Sequence[dict[str, str]]) -> str:
+    """index.html from the content of report.json, its tables, its figures and the sample grids."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    groups: dict[str, list[Figure]] = {}
+    for figure in figures:
+        groups.setdefault(figure.group, []).append(figure)
+    return environment.get_template("page.html").render(
+        r=report, t={table.name: table for table in tables}, f=groups, grids=grids, say=formats, evidence=EVIDENCE,
+        colours={method: style(method, report["arms"]).colour for method in report["arms"]}, css=(HERE / "page.css").read_text(encoding="utf-8"))
+
+
+def grids(folder: Path, report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The last sample grid of the first paired seed of every arm that has one, as data URIs; the same noise in all of a cell."""
     found, seen = [], set()
-    for run in report["runs"]:
+    for run in sorted((r for r in report["runs"] if r["role"] == "paired"), key=lambda r: _order(report, r)):
         key = (run["cell"], run["method"])
-        pictures = sorted((folder / run["run"] / "samples").glob("*.png")) if run["role"] == "paired" else []
-        if key in seen or not pictures:
-            continue
-        seen.add(key)
-        data = base64.b64encode(pictures[-1].read_bytes()).decode()
-        found.append({"cell": run["cell"], "method": run["method"], "seed": str(run["seed"]), "images": f"{int(pictures[-1].stem):,}",
-                      "uri": f"data:image/png;base64,{data}"})
+        pictures = sorted((folder / run["run"] / "samples").glob("*.png")) if key not in seen else []
+        if pictures:
+            seen.add(key)
+            data = base64.b64encode(pictures[-1].read_bytes()).decode()
+            found.append({"cell": run["cell"], "method": run["method"], "seed": str(run["seed"]), "images": f"{int(pictures[-1].stem):,}",
+                          "uri": f"data:image/png;base64,{data}"})
     return found
+
+
+def _order(report: Mapping[str, Any], run: dict[str, Any]) -> tuple[int, int, int]:
+    cells = [c["cell"] for c in report["cells"]]
+    return cells.index(run["cell"]), report["arms"].index(run["method"]), report["seeds"]["paired"].index(run["seed"])

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from reports import stats, words
 from reports.comparison import Comparison
-from reports.words import ALPHA, INTERVAL_SEEDS, seeds_needed, word
+from reports.stats import Interval, Mean
 
 NULL_LEVEL = 0.001  # the pooled A/A test, at the 99.9 % level
+
+Cells = Mapping[str, Comparison]  # by "dataset/backbone"
 
 
 @dataclass(frozen=True)
@@ -25,71 +27,67 @@ class Pooled:
     p: float
     p_holm: float
     word: str
+    n: int  # fewest pairs of a cell that entered
     cells: list[str]  # that entered
     left_out: list[str]  # that had no headline
-    bound: str
+    bound: str  # "", ">=", "<=" or "mixed"
     leave_one_out: tuple[float, float] | None
     seeds_needed: int | None
 
 
-def satterthwaite(comparisons: Sequence[Comparison], level: float = ALPHA) -> tuple[float, float, float, float]:
-    """(mean, low, high, p) of the mean of the cells' mean log ratios, equal weights.
-
-    v_c = s_c^2 / n_c; variance = sum v_c / C^2; df = (sum v_c)^2 / sum v_c^2 / (n_c - 1). Satterthwaite 1946.
-    """
-    mean = float(np.mean([c.mean for c in comparisons]))
-    variances = np.array([c.sd**2 / c.n for c in comparisons])
-    if not variances.sum() > 0:
-        return mean, math.nan, math.nan, math.nan
-    df = variances.sum() ** 2 / (variances**2 / [c.n - 1 for c in comparisons]).sum()
-    error = math.sqrt(variances.sum()) / len(comparisons)
-    half = float(stats.t.ppf(1 - level / 2, df)) * error
-    return mean, mean - half, mean + half, 2 * float(stats.t.sf(abs(mean) / error, df))
-
-
-def pool(arms: Mapping[str, Mapping[str, Comparison]]) -> dict[str, Pooled]:
-    """Pool every arm over its cells: arms[method][dataset/backbone]. Holm's correction is over the arms."""
-    entering = {arm: {cell: c for cell, c in cells.items() if enters(c)} for arm, cells in arms.items()}
-    raw = {arm: satterthwaite(list(cells.values())) for arm, cells in entering.items() if cells}
-    holm = _holm({arm: values[3] for arm, values in raw.items()})
-    return {arm: _pooled(arms[arm], entering[arm], raw.get(arm), holm.get(arm, math.nan)) for arm in arms}
-
-
 def enters(comparison: Comparison) -> bool:
-    """Whether a cell has a headline with an interval."""
-    return comparison.n >= INTERVAL_SEEDS and math.isfinite(comparison.speedup) and comparison.sd >= 0
+    """Whether a cell has a headline from enough pairs for an interval."""
+    return comparison.n >= words.INTERVAL_SEEDS and math.isfinite(comparison.speedup)
 
 
-def _pooled(cells: Mapping[str, Comparison], entering: Mapping[str, Comparison],
-            raw: tuple[float, float, float, float] | None, p_holm: float) -> Pooled:
-    left_out = [cell for cell in cells if cell not in entering]
-    if raw is None:
-        return Pooled(math.nan, math.nan, math.nan, math.nan, math.nan, "no headline", [], left_out, "", None, None)
-    mean, low, high, p = raw
-    bounds = {c.bound for c in entering.values()} - {""}
-    bound = bounds.pop() if len(bounds) == 1 else "mixed" if bounds else ""
-    n = min(c.n for c in entering.values())
-    identical = all(c.sd == 0 for c in entering.values())
-    said = "identical" if identical else "inconclusive" if bound == "mixed" else word(math.exp(low), math.exp(high), p_holm, n, bound)
-    sd = math.sqrt(sum(c.sd**2 for c in entering.values())) / len(entering)
-    return Pooled(math.exp(mean), math.exp(low), math.exp(high), p, p_holm, said, list(entering), left_out, bound,
-                  _leave_one_out(entering), seeds_needed(mean, sd) if said in ("inconclusive", "preliminary") and sd > 0 else None)
+def mean(cells: Cells) -> Mean:
+    """The mean log ratio over cells, equal weights; at least one cell."""
+    return stats.satterthwaite([c.mean for c in cells.values()], [c.sd for c in cells.values()], [c.n for c in cells.values()])
 
 
-def _holm(p: dict[str, float]) -> dict[str, float]:
-    from statsmodels.stats.multitest import multipletests
+def pool(arms: Mapping[str, Cells]) -> dict[str, Pooled]:
+    """Pool every arm over its cells: arms[method][dataset/backbone]. Holm's correction is over all arms, tested or not."""
+    entering = {arm: {cell: c for cell, c in cells.items() if enters(c)} for arm, cells in arms.items()}
+    means = {arm: mean(cells) if cells else Mean(math.nan, math.nan, math.nan) for arm, cells in entering.items()}
+    corrected = stats.holm({arm: one.p() for arm, one in means.items()})
+    return {arm: _pooled(arms[arm], entering[arm], means[arm], corrected[arm], len(arms)) for arm in arms}
 
-    tested = {arm: value for arm, value in p.items() if math.isfinite(value)}
-    if not tested:
-        return {}
-    return dict(zip(tested, multipletests(list(tested.values()), method="holm")[1].tolist(), strict=True))
+
+def bound_of(cells: Cells) -> str:
+    """What censoring makes of a mean over cells."""
+    bounds = {c.bound for c in cells.values()} - {""}
+    return "" if not bounds else bounds.pop() if len(bounds) == 1 else "mixed"
 
 
-def _leave_one_out(cells: Mapping[str, Comparison]) -> tuple[float, float] | None:
+def _pooled(cells: Cells, entering: Cells, one: Mean, p_holm: float, family: int) -> Pooled:
+    shown, bound = one.interval().exp() if entering else Interval(), bound_of(entering)
+    n = min((c.n for c in entering.values()), default=0)
+    said = _word(shown, p_holm, n, bound, one.error if entering else math.nan)
+    return Pooled(shown.value, shown.low, shown.high, one.p() if entering else math.nan, p_holm, said, n, list(entering),
+                  [cell for cell in cells if cell not in entering], bound, leave_one_out(entering),
+                  _needed(entering, one, n, family) if said in words.OPEN else None)
+
+
+def _word(shown: Interval, p: float, n: int, bound: str, error: float) -> str:
+    if not n:
+        return words.NO_HEADLINE
+    return words.IDENTICAL if error == 0 else words.word(shown.low, shown.high, p, n, bound)
+
+
+def _needed(cells: Cells, one: Mean, n: int, family: int) -> int | None:
+    """Pairs per cell that would decide; the test at the level that Holm asks of the smallest p."""
+    v = np.array([c.sd**2 for c in cells.values()])
+    if not v.sum() > 0:
+        return None
+    return stats.seeds_needed(one.value, math.sqrt(v.sum()) / len(v), n, words.ALPHA / family, float(v.sum() ** 2 / (v**2).sum()))
+
+
+def leave_one_out(cells: Cells) -> tuple[float, float] | None:
+    """The range of the speedup with each dataset left out in turn; None for a single dataset."""
     datasets = {cell.partition("/")[0] for cell in cells}
     if len(datasets) < 2:
         return None
-    means = [math.exp(float(np.mean([c.mean for cell, c in cells.items() if cell.partition("/")[0] != left]))) for left in datasets]
+    means = [math.exp(np.mean([c.mean for cell, c in cells.items() if cell.partition("/")[0] != left])) for left in datasets]
     return min(means), max(means)
 
 
@@ -107,11 +105,13 @@ class NullTest:
     expected: float  # number of such cells by chance
 
 
-def null_test(cells: Mapping[str, Comparison]) -> NullTest:
+def null_test(cells: Cells) -> NullTest:
     """The A/A test: `none` against itself under other seeds, pooled over the cells."""
     usable = {cell: c for cell, c in cells.items() if enters(c)}
     if not usable:
         return NullTest(math.nan, math.nan, math.nan, math.nan, False, [], [], 0.0)
-    mean, low, high, p = satterthwaite(list(usable.values()), NULL_LEVEL)
+    one = mean(usable)
+    shown, p = one.interval(NULL_LEVEL).exp(), one.p()
     off = [cell for cell, c in usable.items() if c.low > 1 or c.high < 1]
-    return NullTest(math.exp(mean), math.exp(low), math.exp(high), p, bool(p < NULL_LEVEL), list(usable), off, ALPHA * len(usable))
+    tested = sum(math.isfinite(c.low) for c in usable.values())
+    return NullTest(shown.value, shown.low, shown.high, p, bool(p < NULL_LEVEL), list(usable), off, words.ALPHA * tested)

@@ -1,7 +1,5 @@
 """Reading run folders: files only, no torch, and nothing of the harness; works on folders copied from anywhere.
 
-    ROOT/SUITE/suite.json         what belongs to the suite
-    ROOT/SUITE/protocol.json      the frozen targets
     ROOT/SUITE/RUN/config.json    what the run is
     ROOT/SUITE/RUN/events.jsonl   what happened
     ROOT/SUITE/RUN/result.json    the summary of both, once the run is done
@@ -12,11 +10,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 PROTOCOL = 1  # the version of the measurement protocol this reader knows
+TRAIN = b'{"event": "train"'  # how the lines begin that there are many of
+EVALUATION = ("images", "seconds", "fid", "eval_seconds", "nfe", "samples", "draws")  # what a summary keeps of each
+CONFIG = ("run", "suite", "role", "pair", "hash", "label", "spec")
+RESULT = ("run", "suite", "hash", "dataset", "backbone", "method", "seed", "role", "pair", "status", "images", "seconds", "budget",
+          "evaluations", "noise", "start", "spec")
 
 
 def read_json(path: Path) -> Any:
@@ -25,8 +27,20 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: not there") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def read_object(path: Path, keys: tuple[str, ...]) -> dict:
+    """A JSON object that has at least `keys`; ValueError, one line, naming the first that it lacks."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds no object but {type(content).__name__}")
+    if lacking := [key for key in keys if key not in content]:
+        raise ValueError(f"{path}: lacks {lacking[0]!r}; needed are {', '.join(keys)}")
+    return content
 
 
 def read_events(folder: Path, train: bool = True, live: bool = False) -> list[dict]:
@@ -37,21 +51,30 @@ def read_events(folder: Path, train: bool = True, live: bool = False) -> list[di
     path = Path(folder) / "events.jsonl"
     if not path.is_file():
         return []
-    *lines, last = path.read_bytes().split(b"\n")
-    if last and not live:
-        print(f"{path}: the last line is torn; left out", file=sys.stderr)
+    lines = path.read_bytes().split(b"\n")
+    torn = lines.pop() != b""
     events = []
     for number, line in enumerate(lines, 1):
-        if not train and line.startswith(b'{"event": "train"'):
+        if not train and line.startswith(TRAIN) and line.endswith(b"}"):
             continue
-        try:
-            event = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise ValueError(f"{path}: line {number} is broken; an interrupted run only ever tears its last line") from None
-        if not isinstance(event, dict) or "event" not in event:
-            raise ValueError(f"{path}: line {number} is no event")
-        events.append(event)
+        event = _event(line)
+        if event is not None:
+            events.append(event)
+        elif number == len(lines) and not torn:
+            torn = True
+        else:
+            raise ValueError(f"{path}: line {number} is broken; an interrupted run only ever tears its last line")
+    if torn and not live:
+        print(f"{path}: the last line is torn; left out", file=sys.stderr)
     return events
+
+
+def _event(line: bytes) -> dict | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
 
 
 def summarize(config: dict, events: list[dict]) -> dict:
@@ -59,97 +82,50 @@ def summarize(config: dict, events: list[dict]) -> dict:
     spec = config["spec"]
     start = next((event for event in events if event["event"] == "start"), {})
     end = next((event for event in events if event["event"] == "end"), None)
-    keys = ("images", "seconds", "fid", "eval_seconds", "nfe", "samples", "draws")
-    evaluations = [{key: event.get(key) for key in keys} for event in events if event["event"] == "eval"]
-    noise = [fid for event in events if event.get("probe") == "evaluation_noise" for fid in event["fids"]]
+    probes = [event for event in events if event["event"] == "probe"]
     last = events[-1] if events else {}
     return {
         "run": config["run"], "suite": config["suite"], "hash": config["hash"], "dataset": spec["dataset"],
         "backbone": spec["backbone"], "method": config["label"], "seed": spec["seed"], "role": config["role"],
         "pair": config["pair"], "status": end["status"] if end else "running", "reason": (end or {}).get("reason"),
         "images": last.get("images", 0), "seconds": max((e["seconds"] for e in events if "seconds" in e), default=0.0),
-        "budget": spec["budget"], "evaluations": evaluations, "noise": noise,
-        "resumes": sum(event["event"] == "resume" for event in events), "start": start, "spec": spec,
+        "budget": spec["budget"], "resumes": sum(event["event"] == "resume" for event in events),
+        "evaluations": [{key: event.get(key) for key in EVALUATION} for event in events if event["event"] == "eval"],
+        "noise": [fid for probe in probes if probe["probe"] == "evaluation_noise" for fid in probe["fids"]],
+        "probes": [{"probe": probe["probe"], "images": probe["images"], "value": probe["value"]} for probe in probes if "value" in probe],
+        "start": start, "spec": spec,
     }
 
 
-@dataclass(frozen=True)
-class Records:
-    """A suite as it lies on the disk. `runs` has the summary of every run that has begun, by name."""
-
-    root: Path
-    suite: dict
-    protocol: dict | None
-    runs: dict[str, dict]
-    missing: list[str] = field(default_factory=list)  # listed in suite.json, without a record
-
-    @property
-    def name(self) -> str:
-        """Of the suite."""
-        return self.suite["suite"]
-
-    @property
-    def cells(self) -> list[str]:
-        """dataset/backbone, in the suite's order."""
-        return [f"{cell['dataset']}/{cell['backbone']}" for cell in self.suite["cells"]]
-
-    def budget(self, cell: str) -> int:
-        """tau of a cell, in images."""
-        return next(c["budget"] for c in self.suite["cells"] if f"{c['dataset']}/{c['backbone']}" == cell)
-
-    def frozen(self, cell: str) -> dict | None:
-        """The cell's entry in protocol.json, None as long as targets are not frozen."""
-        return (self.protocol or {"cells": {}})["cells"].get(cell)
-
-    def members(self, cell: str, role: str, method: str | None = None) -> list[dict]:
-        """Listed runs of a cell with that role (and method), each with its summary under `record`, None if missing."""
-        dataset, _, backbone = cell.partition("/")
-        return [{**entry, "record": self.runs.get(entry["run"])} for entry in self.suite["runs"]
-                if (entry["dataset"], entry["backbone"], entry["role"]) == (dataset, backbone, role)
-                and method in (None, entry["method"])]
-
-
-def records(root: Path, suite: str) -> Records:
-    """Read a whole suite; ValueError, one line, if it is not there or speaks of another protocol version."""
-    folder = Path(root) / suite
-    if not (folder / "suite.json").is_file():
-        raise ValueError(f"suite: {suite!r} has no runs in {root}")
-    content = read_json(folder / "suite.json")
-    _check_version(folder / "suite.json", content.get("protocol"))
-    frozen = read_json(folder / "protocol.json") if (folder / "protocol.json").is_file() else None
-    if frozen:
-        _check_version(folder / "protocol.json", frozen.get("version"))
-    runs, missing = {}, []
-    for entry in content["runs"]:
-        record = read_run(folder / entry["run"])
-        if record is None:
-            missing.append(entry["run"])
-            continue
-        _check_version(folder / entry["run"], record["spec"].get("protocol"))
-        _check_entry(folder / entry["run"], entry, record)
-        runs[entry["run"]] = record
-    return Records(Path(root), content, frozen, runs, missing)
-
-
 def read_run(folder: Path) -> dict | None:
-    """The summary of a run: its result.json, else what its events say so far; None if it has not begun."""
+    """The summary of a run: its result.json, else what its events say so far; None if it has not begun.
+
+    ValueError, one line: files that are broken, lack a field, or belong to different configurations.
+    """
+    folder = Path(folder)
+    config = read_object(folder / "config.json", CONFIG) if (folder / "config.json").is_file() else None
     if (folder / "result.json").is_file():
-        return read_json(folder / "result.json")
-    if not (folder / "config.json").is_file():
+        record = read_object(folder / "result.json", RESULT)
+    elif config is None or not (events := read_events(folder, train=False)):
         return None
-    events = read_events(folder, train=False)
-    return summarize(read_json(folder / "config.json"), events) if events else None
+    else:
+        record = _summary(folder, config, events)
+    for what, found in (("config.json", (config or record)["hash"]), ("its start event", record["start"].get("hash", record["hash"]))):
+        if found != record["hash"]:
+            raise ValueError(f"{folder}: hash is {short(record['hash'])}, {what} says {short(found)}: records of another configuration")
+    return record
 
 
-def _check_version(path: Path, version: Any) -> None:
-    if version != PROTOCOL:
-        raise ValueError(f"{path}: protocol version {version!r}; this reader knows {PROTOCOL}")
+def _summary(folder: Path, config: dict, events: list[dict]) -> dict:
+    try:
+        return summarize(config, events)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder}: its config.json or events.jsonl lacks a field or holds another type ({error!r})") from None
 
 
-def _check_entry(folder: Path, entry: dict, record: dict) -> None:
-    for key in ("run", "dataset", "backbone", "method", "role", "seed", "pair"):
-        if record[key] != entry[key]:
-            raise ValueError(f"{folder}: {key} is {record[key]!r}, suite.json says {entry[key]!r}")
+def short(value: Any) -> str:
+    """The first twelve digits of a hash."""
+    return str(value)[:12]
 
 
 def number(value: Any) -> float:

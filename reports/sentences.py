@@ -1,97 +1,98 @@
-"""Numbers as people read them: verdicts in sentences, and the formats that tables and page share."""
+"""Verdicts in sentences: what holds, and what stands in its way."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from typing import Any
 
-from reports.words import claim
+from reports import formats, words
+from reports.targets import FLAT, TOO_SMALL
 
-CLAIMED = 1.5  # ScaleLong's abstract: "about 1.5x faster"; verified
-CLAIMED_METHODS = ("constant", "learnable")  # the methods that the claim is about
-NO_SUFFIX = ("points only", "no headline", "identical", "")  # words that say nothing about methods
+PROGRESS = 1 / 3  # the distance at the end over that after a tenth of the budget: above this a suite is too small
+SAID = {
+    words.FASTER: "faster than {baseline}", words.SLOWER: "slower than {baseline}",
+    words.NO_DIFFERENCE: "no detectable difference from {baseline}", words.INCONCLUSIVE: "inconclusive",
+    words.PRELIMINARY: "preliminary", words.POINTS: "points only", words.IDENTICAL: "identical in every pair",
+}
+LABELS = {
+    TOO_SMALL: "budget too small: a pilot does not reach the target within it, so that no word is given",
+    FLAT: "flat here: the pilots' curve hardly falls at the target, so that no time can be read off it",
+    "targets not frozen": "targets not frozen: the pilots are not done",
+}
 
 
 def banner(report: dict[str, Any]) -> str:
     """The warning on top of a report, empty if there is nothing to warn of."""
     aa = report["aa"]
-    if aa["failed"]:
-        return (f"The A/A test failed: `none` against itself under other seeds differs by {ratio(aa['speedup'])} "
-                f"(p = {aa['p']:.2g}). Read every number below with that in mind.")
-    return ""
+    if not aa["failed"]:
+        return ""
+    return (f"The A/A test failed: {report['null_method']} against itself under other seeds differs by {formats.ratio(aa['speedup'])} "
+            f"(p {formats.p(aa['p'])}, level 0.001). Read every number below with that in mind.")
 
 
-def verdicts(report: dict[str, Any]) -> list[str]:
-    """What holds, a sentence per arm, then the A/A arm, what is missing and what failed."""
-    said = [_arm(row, report) for row in report["pooled"]]
-    said.append(_aa(report["aa"]))
-    said += [f"{c['cell']}: {c['label']}." for c in report["cells"] if c["label"]]
-    said += [f"{c['cell']}: the distance at the end is {c['progress']:.2f} of that after a tenth of the budget, more than a third: "
-             "too little training to say anything." for c in report["cells"] if math.isfinite(c["progress"]) and not c["progress_ok"]]
+def verdicts(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What holds, a sentence per arm, then the A/A arm, and what is missing, diverged or failed; each with its runs."""
+    return [{"text": text, "runs": runs} for text, runs in _verdicts(report)]
+
+
+def _verdicts(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    for row in report["pooled"]:
+        yield _arm(row, report), row["runs"]
+    yield _aa(report), report["aa"]["runs"]
+    if report["reference"]["compared"]:
+        yield _reference(report["reference"]), []
+    for cell in report["cells"]:
+        if cell["label"]:
+            yield f"{cell['cell']} has the label {LABELS.get(cell['label'], cell['label'])}.", cell["runs"]
+        if formats.finite(cell["progress"]) and cell["progress"] > PROGRESS:
+            yield (f"{cell['cell']}: the distance at the end is {cell['progress']:.2f} of that after a tenth of the budget, more than a "
+                   "third: too little training to say much."), cell["runs"]
+    if report["diverged"]:
+        yield f"{formats.plural(len(report['diverged']), 'run')} diverged and counted as not reaching the target.", report["diverged"]
     if report["missing"]:
-        said.append(f"{len(report['missing'])} of {len(report['runs'])} runs are missing: this is a report of a part of the suite.")
-    if report["gates"]:
-        said.append(f"{len(report['gates'])} gates failed; the numbers they touch are not shown.")
-    return said
+        yield (f"{len(report['missing'])} of {len(report['runs'])} runs are missing: this is the report of a part of the suite, and its "
+               "pairs without both runs are left out."), report["missing"]
+    if report["failures"]:
+        runs = sorted({run for failure in report["failures"] for run in failure["runs"]})
+        yield f"{formats.plural(len(report['failures']), 'gate failure')}: the numbers they touch are not shown.", runs
 
 
 def _arm(row: dict[str, Any], report: dict[str, Any]) -> str:
     method = row["method"]
     if not row["cells"]:
-        return f"{method}: no headline in any cell."
-    cells = f"{len(row['cells'])} cell{'s' if len(row['cells']) > 1 else ''}"
-    head = f"{method}: {scaled(row['word'], report['scale'])}. Speedup to target {interval(row)} over {cells}"
-    if row["p_holm"] is not None and math.isfinite(row["p_holm"]):
-        head += f", Holm p = {row['p_holm']:.2g}"
-    head += "."
+        return f"{method}: no headline in any cell. {_unsaid(method, report)}"
+    said = SAID[row["word"]].format(baseline=report["baseline"])
+    head = f"{method}: {formats.scaled(said, report['scale'])}. Speedup to target {formats.interval(row)}"
+    head += f" over {formats.plural(len(row['cells']), 'cell')}, {formats.plural(row['n'], 'seed')} each"
+    head += f"; Holm p {_equals(row['p_holm'])}." if formats.finite(row["p_holm"]) else "."
+    if row["left_out"]:
+        head += f" Without {', '.join(row['left_out'])}."
     if row["seeds_needed"]:
-        head += f" About {row['seeds_needed']} seeds per cell would decide."
-    if row["word"] not in NO_SUFFIX and row["word"] != "preliminary" and method.partition("(")[0] in CLAIMED_METHODS:
-        head += f" The paper's claim of about {CLAIMED:g}x: {scaled(claim(row['low'], row['high'], CLAIMED), report['scale'])}."
+        head += f" Would need about {row['seeds_needed']} seeds per cell."
     return head
 
 
-def _aa(aa: dict[str, Any]) -> str:
+def _equals(p: float) -> str:
+    text = formats.p(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _unsaid(method: str, report: dict[str, Any]) -> str:
+    """Why each cell of an arm has no headline."""
+    rows = [c for c in report["comparisons"] if c["method"] == method and c["role"] == "paired"]
+    return "; ".join(f"{c['cell']}: {c['withheld'] or c['label'] or c['word']}" for c in rows) + "."
+
+
+def _reference(found: dict[str, Any]) -> str:
+    inside = found["compared"] - len(found["outside"])
+    return (f"{inside} of {formats.plural(found['compared'], 'speedup')} within the prediction interval of the committed reference."
+            + "".join(f" {text}." for text in found["outside"]))
+
+
+def _aa(report: dict[str, Any]) -> str:
+    aa = report["aa"]
     if not aa["cells"]:
-        return "A/A: not tested."
-    off = f"{len(aa['missing_one'])} of {len(aa['cells'])} cells have a 95 % interval that misses 1, {aa['expected']:.1f} expected by chance"
-    return f"A/A: {'failed' if aa['failed'] else 'passed'}. `none` against itself: {ratio(aa['speedup'])}, p = {aa['p']:.2g}; {off}."
-
-
-def scaled(word: str, scale: str) -> str:
-    """A word, followed by "at mini scale" in a miniature suite."""
-    return f"{word} at mini scale" if scale == "mini" and word not in NO_SUFFIX else word
-
-
-def finite(value: Any) -> bool:
-    """Whether there is a number to show."""
-    return value is not None and math.isfinite(value)
-
-
-def ratio(value: Any) -> str:
-    """1.23x, or a dash."""
-    return f"{value:.2f}x" if finite(value) else "–"
-
-
-def interval(row: dict[str, Any]) -> str:
-    """>= 1.23x [1.10, 1.38]; only what there is."""
-    bound = {">=": "≥ ", "<=": "≤ ", "mixed": "~ "}.get(row.get("bound", ""), "")
-    ends = f" [{row['low']:.2f}, {row['high']:.2f}]" if finite(row["low"]) and finite(row["high"]) else ""
-    return f"{bound}{ratio(row.get('speedup', row.get('value')))}{ends}"
-
-
-def headline(row: dict[str, Any]) -> str:
-    """The speedup cell of a comparison: the interval, or why there is none."""
-    if row["withheld"]:
-        return row["withheld"]
-    return interval(row) if finite(row.get("speedup")) else "no headline" if row["n"] else "no runs"
-
-
-def digest(value: Any) -> str:
-    """The first twelve digits of a hash."""
-    return str(value)[:12] if value else "–"
-
-
-def count(value: Any) -> str:
-    """1,234, or a dash."""
-    return f"{value:,.0f}" if finite(value) else "–"
+        return "A/A: not tested, for want of runs with a headline."
+    off = f"{len(aa['missing_one'])} of {formats.plural(len(aa['cells']), 'cell')} with a 95 % interval that misses 1"
+    return (f"A/A: {'failed' if aa['failed'] else 'passed'}. {report['null_method']} against itself under other seeds: {formats.interval(aa)} "
+            f"at 99.9 %, p {_equals(aa['p']) if formats.finite(aa['p']) else formats.DASH}; {off}, {aa['expected']:.2g} expected by chance.")

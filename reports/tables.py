@@ -1,155 +1,199 @@
-"""Tables of a report: each once as rows of text, then as Markdown, LaTeX and CSV."""
+"""The tables of a report, each made from report.json."""
 
 from __future__ import annotations
 
-import csv
-import io
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from reports import sentences as say
+from reports import formats as say
+from reports.sentences import PROGRESS
+from reports.table import Row, Table
+
+Report = dict[str, Any]
+READINGS = {"low": "last evaluation above", "high": "first fitted evaluation below", "first": "first evaluation below"}
 
 
-@dataclass(frozen=True)
-class Table:
-    """A name (also of its files), a caption, a header and rows of text."""
-
-    name: str
-    caption: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-    def markdown(self) -> str:
-        """Aligned Markdown."""
-        lines = [self.header, *self.rows]
-        escaped = [[text.replace("|", "\\|") for text in line] for line in lines]
-        widths = [max(3, *(len(line[i]) for line in escaped)) for i in range(len(self.header))]
-        rendered = ["| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in escaped]
-        return "\n".join([rendered[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *rendered[1:]]) + "\n"
-
-    def latex(self) -> str:
-        """A booktabs tabular."""
-        body = [" & ".join(map(_tex, row)) + r" \\" for row in self.rows]
-        return "\n".join([f"% {self.caption}", rf"\begin{{tabular}}{{{'l' * len(self.header)}}}", r"\toprule",
-                          " & ".join(map(_tex, self.header)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-    def csv(self) -> str:
-        """Comma-separated, quoted where needed."""
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.header, *self.rows])
-        return out.getvalue()
-
-
-TEX = str.maketrans({"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-                     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "≥": r"$\geq$", "≤": r"$\leq$", "–": "--"})
-
-
-def _tex(text: str) -> str:
-    return text.translate(TEX)
-
-
-def tables(report: dict[str, Any]) -> list[Table]:
+def tables(report: Report) -> list[Table]:
     """All tables, in the order of the page."""
-    return [speedups(report), pooled(report), null(report), details(report), final(report), axes(report), targets(report), networks(report), pairs(report), gates(report)]
+    return [make(report) for make in MADE.values()]
 
 
-def speedups(report: dict[str, Any]) -> Table:
-    """Dataset x backbone x method: speedup, interval, word, reach rates."""
-    rows = [(c["cell"], c["method"], say.headline(c), "" if c["withheld"] else say.scaled(c["word"], report["scale"]),
-             *_reached(c)) for c in report["comparisons"] if c["role"] == "paired"]
-    return Table("speedup", "Speedup to target: images of the baseline over images of the arm, geometric mean over paired seeds with a "
-                 "95 % t interval. Words of single cells are descriptive.",
-                 ("cell", "method", "speedup", "word", "baseline reached", "arm reached"), rows)
-
-
-def _reached(row: dict[str, Any]) -> tuple[str, str]:
-    if not row.get("reached"):
-        return "–", "–"
-    return tuple(f"{k}/{row['n']} [{r['low']:.2f}, {r['high']:.2f}]" if row["n"] else "–"
-                 for k, r in zip(row["reached"], row["reach_rates"], strict=True))
-
-
-def pooled(report: dict[str, Any]) -> Table:
+def pooled(report: Report) -> Table:
     """Over cells."""
-    rows = [(p["method"], say.interval(p), f"{p['p_holm']:.2g}" if say.finite(p["p_holm"]) else "–", say.scaled(p["word"], report["scale"]),
-             ", ".join(p["cells"]) or "–", ", ".join(p["left_out"]) or "–",
-             " to ".join(map(say.ratio, p["leave_one_out"])) if p["leave_one_out"] else "–") for p in report["pooled"]]
-    return Table("pooled", "Over cells: geometric mean with equal weights, t interval with Satterthwaite's degrees of freedom, Holm over the arms.",
-                 ("method", "speedup", "Holm p", "word", "cells", "left out", "leave one dataset out"), rows)
+    rows = [(p["method"], say.interval(p), say.p(p["p_holm"]), say.scaled(p["word"], report["scale"]), ", ".join(p["cells"]) or say.DASH,
+             ", ".join(p["left_out"]) or say.DASH, " to ".join(map(say.ratio, p["leave_one_out"])) if p["leave_one_out"] else say.DASH,
+             _seeds(p)) for p in report["pooled"]]
+    return Table("pooled", "Over cells: geometric mean with equal weights, 95 % t interval with Satterthwaite's degrees of freedom, Holm's "
+                 "correction over the arms. This is the confirmatory test.",
+                 ("method", "speedup", "Holm p", "word", "cells", "left out", "one dataset left out", "seeds needed"), rows)
 
 
-def null(report: dict[str, Any]) -> Table:
-    """The A/A arm."""
-    rows = [(c["cell"], say.headline(c), f"{c['p']:.2g}" if say.finite(c.get("p")) else "–", str(c["n"])) for c in report["comparisons"] if c["role"] == "null"]
-    return Table("aa", "A/A: the baseline against itself under other seeds, through the whole pipeline.", ("cell", "speedup", "p", "pairs"), rows)
+def speedup(report: Report) -> Table:
+    """Dataset x backbone x method."""
+    rows = [(c["cell"], c["method"], headline(c), word(c, report), *_reached(c), _n(c)) for c in report["comparisons"] if c["role"] == "paired"]
+    return Table("speedup", "Speedup to target per cell: images of the baseline over images of the arm, geometric mean over paired seeds, 95 % "
+                 "t interval. A cell's word uses its own interval alone and is descriptive.",
+                 ("cell", "method", "speedup", "word", "baseline reached", "arm reached", "pairs"), rows, frozenset({6}))
 
 
-def details(report: dict[str, Any]) -> Table:
+def details(report: Report) -> Table:
     """What stands beside each headline."""
-    rows = []
-    for c in report["comparisons"]:
-        if not c["n"]:
-            continue
-        sensitivity = " / ".join(say.ratio(c["sensitivity"][k]["value"]) for k in ("low", "high", "first"))
-        rows.append((c["cell"], c["method"], str(c["n"]), say.interval(c["restricted"]), f"{c['chance']:.2f}",
-                     f"{c['sign_flip']:.3f}" if say.finite(c["sign_flip"]) else "–", f"{c['correlation']:.2f}" if say.finite(c["correlation"]) else "–",
-                     sensitivity + (f" (flips: {', '.join(c['flips'])})" if c["flips"] else ""),
-                     str(c["seeds_needed"] or "–"), ", ".join(map(str, c["missing"])) or "–"))
-    return Table("details", "Beside the headline: restricted-mean ratio (jackknife t), chance that the arm is faster on the same seed, exact sign-flip p, "
-                 "correlation of the pair, speedup with T read as the low end, the high end and the first evaluation, seeds that would decide.",
-                 ("cell", "method", "pairs", "restricted mean", "P(faster)", "sign-flip p", "correlation", "low / high / first", "seeds", "seeds missing"), rows)
+    rows = [(c["cell"], c["method"], say.interval(c["restricted"]), f"{c['chance']:.2f}", say.p(c["sign_flip"]), _two(c["correlation"]),
+             _seeds(c), ", ".join(map(str, c["missing"])) or say.DASH,
+             ", ".join(map(str, c["diverged"]["baseline"] + c["diverged"]["arm"])) or say.DASH) for c in _shown(report)]
+    return Table("details", "Beside the headline: ratio of mean images to target, each at most the budget (jackknife t); chance that the arm "
+                 "is faster on the same seed; exact sign-flip p; correlation within pairs (above 0: pairing paid); seeds that would decide.",
+                 ("cell", "method", "restricted mean", "P(faster)", "sign-flip p", "correlation", "seeds needed", "seeds missing", "diverged"), rows)
 
 
-def final(report: dict[str, Any]) -> Table:
+def sensitivity(report: Report) -> Table:
+    """The headline under other ways to read the time to target."""
+    rows = [(c["cell"], c["method"], headline(c), *(say.interval(c["sensitivity"][key]) for key in READINGS),
+             f"flips ({', '.join(READINGS[key] for key in c['flips'])})" if c["flips"] else "holds") for c in _shown(report)
+            if say.finite(c["speedup"])]
+    return Table("sensitivity", "Does the conclusion depend on how the time to target is read? As the last evaluation before the fitted curve "
+                 "crosses, as the first after it, and as the first evaluation that lies below by itself.",
+                 ("cell", "method", "as reported", *READINGS.values(), "conclusion"), rows)
+
+
+def ladder(report: Report) -> Table:
+    """Speedup over the target ladder."""
+    rungs = sorted({rung["fraction"] for c in report["comparisons"] for rung in c.get("ladder", [])})
+    rows = [(c["cell"], c["method"], *(_rung(c, fraction) for fraction in rungs)) for c in _shown(report) if c["ladder"]]
+    return Table("ladder", "Speedup to what the pilots reach at these parts of the budget, so that no one target is picked.",
+                 ("cell", "method", *(f"{fraction:.0%}" for fraction in rungs)), rows)
+
+
+def final(report: Report) -> Table:
     """At the full budget."""
-    rows = []
-    for c in report["comparisons"]:
-        finals = [r["final_fid"] for r in report["runs"] if r["cell"] == c["cell"] and _arm(r) == (c["role"], c["method"]) and say.finite(r["final_fid"])]
-        base = [r["final_fid"] for r in report["runs"] if r["cell"] == c["cell"] and _arm(r) == ("paired", report["baseline"]) and say.finite(r["final_fid"])]
-        if finals and base and c["n"]:
-            rows.append((c["cell"], c["method"], f"{sum(base) / len(base):.3f}", f"{sum(finals) / len(finals):.3f}", say.interval(c["final"])))
-    name = next((c["measure"]["name"] for c in report["cells"] if c["measure"]), "distance")
-    return Table("final", f"{name} at the full budget: means over seeds, and the paired ratio arm / baseline with its 95 % interval (below 1: the arm is better).",
-                 ("cell", "method", "baseline", "arm", "arm / baseline"), rows)
+    rows = [(c["cell"], c["method"], say.significant(c["final"]["baseline"]), say.significant(c["final"]["arm"]), say.spread(c["final"]["difference"]),
+             say.interval(c["final"]["ratio"]).replace("x", ""), "yes" if c["final"]["discussed"] else "no", str(c["final"]["n"]))
+            for c in report["comparisons"] if c.get("final", {}).get("n") and not c["withheld"].startswith("gate")]
+    return Table("final", f"{distance(report)} at the full budget: means over the pairs that came to the end, paired difference (below 0: the "
+                 "arm is better) and ratio with 95 % t intervals. Gaps under 1.3 % are not discussed as differences.",
+                 ("cell", "method", "baseline", "arm", "difference", "arm / baseline", "gap over 1.3 %", "pairs"), rows, frozenset({2, 3, 7}))
 
 
-def _arm(run: dict[str, Any]) -> tuple[str, str]:
-    return run["role"], "A/A" if run["role"] == "null" else run["method"]
-
-
-def axes(report: dict[str, Any]) -> Table:
+def axes(report: Report) -> Table:
     """Images, seconds and FLOPs side by side."""
-    rows = [(c["cell"], c["method"], say.headline(c), *("–" if c["withheld"] else say.interval(c[axis]) for axis in ("seconds", "flops")))
-            for c in report["comparisons"] if c["n"]]
-    return Table("axes", "The same speedup in images, in training seconds (on the machine the runs were made on) and in floating-point operations.",
-                 ("cell", "method", "images", "seconds", "FLOPs"), rows)
+    rows = [(c["cell"], c["method"], headline(c), *(say.interval(c["axes"][axis]["speedup"]) for axis in ("seconds", "flops")),
+             *(_reach(c["axes"][axis]["to_target"]) for axis in ("images", "seconds", "flops"))) for c in _shown(report)]
+    return Table("axes", "The same speedup in training images, in training seconds on the machine of the runs, and in floating-point operations "
+                 "(three forward passes an image); and what the target takes, baseline → arm, geometric means.",
+                 ("cell", "method", "images", "seconds", "FLOPs", "images to target", "seconds to target", "FLOPs to target"), rows)
 
 
-def targets(report: dict[str, Any]) -> Table:
+def null(report: Report) -> Table:
+    """The A/A arm."""
+    rows = [(c["cell"], headline(c), say.p(c.get("p")), "yes" if c["cell"] in report["aa"]["missing_one"] else "no", _n(c))
+            for c in report["comparisons"] if c["role"] == "null"]
+    aa = report["aa"]
+    if aa["cells"]:
+        rows.append(("all cells, 99.9 %", say.interval(aa), say.p(aa["p"]), "FAILED" if aa["failed"] else "passed", ""))
+    return Table("aa", f"A/A: {report['null_method']} against itself under other seeds, through the whole pipeline. Cells whose interval misses 1: "
+                 f"{len(aa['missing_one'])}, expected by chance: {aa['expected']:.2g}.", ("cell", "speedup", "p", "misses 1", "pairs"), rows, frozenset({4}))
+
+
+def targets(report: Report) -> Table:
     """The frozen targets."""
-    rows = [(c["cell"], say.count(c["tau"]), f"{c['target']:.3f}" if say.finite(c["target"]) else "–", c["label"] or "ok",
-             ", ".join(f"{int(r['fraction'] * 100)} %: {r['target']:.3g}{' (flat here)' if r['flat'] else ''}" for r in c["ladder"]) or "–",
-             f"{c['progress']:.2f}" if say.finite(c["progress"]) else "–", f"{100 * c['noise']:.1f} %" if say.finite(c["noise"]) else "–") for c in report["cells"]]
-    return Table("targets", "Targets, frozen from the pilots before the first comparison run; the ladder is what they reach at 20, 40, 60 and 80 % of the budget. "
-                 "End / tenth: distance at the end over that after a tenth. Noise: coefficient of variation of an evaluation over sampling seeds.",
-                 ("cell", "budget (images)", "target", "label", "ladder", "end / tenth", "noise"), rows)
+    rows = [(c["cell"], say.count(c["tau"]), str(c["evaluations"]), say.significant(c["target"], 4), c["label"] or "usable",
+             ", ".join(f"{r['fraction']:.0%}: {say.significant(r['target'])}{' (flat here)' if r['flat'] else ''}" for r in c["ladder"]) or say.DASH,
+             f"{c['progress']:.2f}{' (too little)' if c['progress'] > PROGRESS else ''}" if say.finite(c["progress"]) else say.DASH,
+             f"{100 * c['noise']:.1f} %" if say.finite(c["noise"]) else say.DASH) for c in report["cells"]]
+    return Table("targets", "Targets, frozen from the pilots before the first comparison run. End / tenth: distance at the end over that after a "
+                 "tenth of the budget. Noise: coefficient of variation of one evaluation over sampling seeds.",
+                 ("cell", "budget (images)", "evaluations", "target", "state", "ladder", "end / tenth", "noise"), rows, frozenset({1, 2, 3}))
 
 
-def networks(report: dict[str, Any]) -> Table:
+def networks(report: Report) -> Table:
     """The matching table."""
-    rows = [(r["cell"], r["method"], say.count(r["params"]), say.count(r["method_params"]), f"{r['flops'] / 1e6:,.2f}") for r in report["matching"]["networks"]]
+    rows = [(r["cell"], r["method"], say.count(r["params"]), say.count(r["method_params"]), say.significant(r["flops"] / 1e6, 4) if r["flops"] else say.DASH)
+            for r in report["matching"]["networks"]]
     ratios = "; ".join(f"{b['cells'][1]} has {b['params']:.3f} of the parameters and {b['flops']:.3f} of the FLOPs of {b['cells'][0]}"
                        for b in report["matching"]["backbones"])
-    return Table("networks", f"Are the networks matched? {ratios}.", ("cell", "method", "parameters", "of the method", "forward MFLOPs per image"), rows)
+    return Table("networks", f"Are the networks matched? {ratios + '.' if ratios else ''}",
+                 ("cell", "method", "parameters", "of the method", "forward MFLOPs per image"), rows, frozenset({2, 3, 4}))
 
 
-def pairs(report: dict[str, Any]) -> Table:
-    """Hash of the initial weights per pair."""
-    rows = [(p["cell"], str(p["seed"]), say.digest(p["digest"]), "equal" if p["equal"] else "DIFFERENT", ", ".join(p["methods"])) for p in report["matching"]["pairs"]]
-    return Table("pairs", "Initial backbone weights of each pair, sha256, over all its arms.", ("cell", "seed", "initial weights", "within the pair", "arms"), rows)
+def weights(report: Report) -> Table:
+    """Digest of the initial weights per pair."""
+    rows = [(p["cell"], str(p["seed"]), say.digest(p["digest"]), "equal" if p["equal"] else "DIFFERENT", ", ".join(p["methods"]))
+            for p in report["matching"]["weights"]]
+    return Table("weights", "Initial backbone weights of each seed, sha256, over all its arms.", ("cell", "seed", "initial weights", "over the arms", "arms"),
+                 rows, frozenset({1}))
 
 
-def gates(report: dict[str, Any]) -> Table:
+def gates(report: Report) -> Table:
+    """Every gate."""
+    rows = [(g["gate"], g["rule"], f"{g['failed']} failed" if g["failed"] else "passed") for g in report["gates"]]
+    return Table("gates", "Nothing is printed as a comparison unless these hold.", ("gate", "rule", "result"), rows)
+
+
+def failures(report: Report) -> Table:
     """What failed."""
-    rows = [(g["cell"], g["method"] or "all", g["field"], g["what"], ", ".join(g["runs"])) for g in report["gates"]]
-    return Table("gates", "Gates that failed." if rows else "Gates: all passed.", ("cell", "arm", "field", "what", "runs"), rows)
+    rows = [(f["cell"], f["method"] or "all", f["gate"], f["field"], f["what"], ", ".join(f["runs"])) for f in report["failures"]]
+    return Table("failures", "What failed, by runs and field.", ("cell", "arm", "gate", "field", "what", "runs"), rows)
+
+
+def claims(report: Report) -> Table:
+    """The paper's claims."""
+    rows = [(c["id"], c["text"], say.scaled(c["verdict"], report["scale"]), c["evidence"],
+             "; ".join(f"{f['text']} ({f['label']}{', ' + f['source'] if f['tag'] != 'U' else ''})" for f in c["published"]) or say.DASH,
+             f"{c['source']}{', unverified' if c['tag'] == 'U' else ''}") for c in report["claims"]]
+    return Table("claims", "The paper's claims, each with its verdict on this suite.", ("claim", "what", "verdict", "evidence", "figures from outside", "source"), rows)
+
+
+def headline(row: dict[str, Any]) -> str:
+    """The speedup of a comparison: the interval, or why there is none."""
+    if row["withheld"]:
+        return row["withheld"]
+    return say.interval(row) if say.finite(row.get("speedup")) else row["word"] if row["n"] else row["label"] or "no runs"
+
+
+def word(row: dict[str, Any], report: Report) -> str:
+    """The word of a comparison, none where its number is withheld."""
+    return say.DASH if row["withheld"] else row["label"] or (say.scaled(row["word"], report["scale"]) if row["n"] else say.DASH)
+
+
+def distance(report: Report) -> str:
+    """What the distance of this suite is called."""
+    return " or ".join(sorted({c["measure"]["name"] for c in report["cells"] if c["measure"]})) or "Distance"
+
+
+def _shown(report: Report) -> list[dict[str, Any]]:
+    return [c for c in report["comparisons"] if c["n"] and not c["withheld"]]
+
+
+def _rung(row: dict[str, Any], fraction: float) -> str:
+    rung = next((r for r in row["ladder"] if r["fraction"] == fraction), None)
+    if rung is None:
+        return say.DASH
+    return "flat here" if rung["flat"] else say.interval(rung) if say.finite(rung["speedup"]) else rung["word"]
+
+
+def _reached(row: dict[str, Any]) -> Row:
+    if not row["n"] or row["withheld"]:
+        return say.DASH, say.DASH
+    return tuple(f"{row['reached'][side]}/{row['n']} [{row['reach_rates'][side]['low']:.2f}, {row['reach_rates'][side]['high']:.2f}]" for side in ("baseline", "arm"))
+
+
+def _reach(sides: dict[str, Any]) -> str:
+    return f"{say.prefixed(sides['baseline'])} → {say.prefixed(sides['arm'])}"
+
+
+def _n(row: dict[str, Any]) -> str:
+    return str(row["n"])
+
+
+def _two(value: Any) -> str:
+    return f"{value:.2f}" if say.finite(value) else say.DASH
+
+
+def _seeds(row: dict[str, Any]) -> str:
+    return f"about {row['seeds_needed']}" if row["seeds_needed"] and row.get("role") != "null" else say.DASH
+
+
+MADE: dict[str, Callable[[Report], Table]] = {
+    "pooled": pooled, "speedup": speedup, "ladder": ladder, "targets": targets, "details": details, "sensitivity": sensitivity, "final": final,
+    "axes": axes, "aa": null, "networks": networks, "weights": weights, "gates": gates, "failures": failures, "claims": claims,
+}

@@ -14,10 +14,16 @@ from reports.reading import PROTOCOL, number
 AT = 0.6  # the target is what the pilots reach at this fraction of the budget
 LADDER = (0.2, 0.4, 0.6, 0.8)
 STEEP, WITHIN = 0.05, 1.25  # a usable target: the fit falls by 5 % on each side within a factor 1.25 of images
+TOO_SMALL, FLAT = "budget too small", "flat here"
 
 
 def derive(pilots: Sequence[dict]) -> dict:
-    """The content of protocol.json from the pilots' results (as in result.json); holds no clock and no host."""
+    """The content of protocol.json from the pilots' results (as in result.json); holds no clock and no host.
+
+    ValueError, one line, without pilots.
+    """
+    if not pilots:
+        raise ValueError("pilots: none given; a target is what at least one pilot run of the baseline reaches")
     cells: dict[str, list[dict]] = {}
     for result in pilots:
         cells.setdefault(f"{result['dataset']}/{result['backbone']}", []).append(result)
@@ -38,24 +44,24 @@ def cell(runs: Sequence[dict]) -> dict:
     tau = runs[0]["budget"]
     curves = [curve(run) for run in runs]
     images, fid = mean_log([c for c in curves if c.status == "complete"])
-    entry: dict = {"tau": tau, "target": None, "label": "", "flat": False, "pilots": [run["run"] for run in runs], "crossings": [],
-                   "fit": {"images": [], "fid": []}, "ladder": []}
+    entry: dict = {"tau": tau, "target": None, "label": "", "flat": False, "pilots": [run["run"] for run in runs],
+                   "crossings": [None] * len(runs), "fit": {"images": [], "fid": []}, "ladder": []}
     if len(images) < 2:
-        return entry | {"label": "budget too small"}
-    x, y = fit(images, fid)
-    target, flat = rung(x, y, AT * tau)
-    crossings = [c.crossing(target) for c in curves]
+        return entry | {"label": TOO_SMALL}
+    grid, fitted = fit(images, fid)
+    target, flat = rung(grid, fitted, AT * tau)
+    crossings = [c.crossing(target, tau) for c in curves]
     reached = all(c.status == "reached" for c in crossings)
     return entry | {
-        "target": target, "flat": flat, "label": "budget too small" if not reached else "flat here" if flat else "",
+        "target": target, "flat": flat, "label": TOO_SMALL if not reached else FLAT if flat else "",
         "crossings": [c.images if math.isfinite(c.images) else None for c in crossings],
-        "fit": {"images": np.rint(np.exp(x)).tolist(), "fid": np.exp(y).tolist()},
-        "ladder": [{"fraction": fraction, "target": (r := rung(x, y, fraction * tau))[0], "flat": r[1]} for fraction in LADDER],
+        "fit": {"images": grid.astype(int).tolist(), "fid": np.exp(fitted).tolist()},
+        "ladder": [dict(zip(("fraction", "target", "flat"), (f, *rung(grid, fitted, f * tau)), strict=True)) for f in LADDER],
     }
 
 
-def rung(x: NDArray, y: NDArray, images: float) -> tuple[float, bool]:
-    """The fit's distance at `images`, and whether the fit is flat there. x: log images, y: fitted log distance."""
-    before, at, after = (float(np.interp(math.log(images * factor), x, y)) for factor in (1 / WITHIN, 1.0, WITHIN))
-    fall = -math.log1p(-STEEP)
-    return math.exp(at), bool(before - at < fall or at - after < fall)
+def rung(images: NDArray, fitted: NDArray, at: float) -> tuple[float, bool]:
+    """The fit's distance at `at` images, and whether the fit is flat there. images (n,), fitted: log distance (n,)."""
+    before, here, after = (float(np.interp(math.log(at * factor), np.log(images), fitted)) for factor in (1 / WITHIN, 1.0, WITHIN))
+    fall = -math.log1p(-STEEP) * (1 - 1e-9)  # exactly 5 % is enough
+    return math.exp(here), bool(before - here < fall or here - after < fall)

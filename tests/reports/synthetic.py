@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import struct
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +18,7 @@ from reports.targets import derive
 
 TAU = 100_000
 IMAGES = np.rint(np.geomspace(0.1 * TAU, TAU, 30)).astype(int)
+PILOTS = [100, 101, 102]
 
 
 def distances(speed: float, rng: np.random.Generator, noise: float = 0.01, images: np.ndarray = IMAGES) -> np.ndarray:
@@ -20,67 +26,141 @@ def distances(speed: float, rng: np.random.Generator, noise: float = 0.01, image
     return 100 * (images * speed / TAU) ** -1.0 * np.exp(noise * rng.standard_normal(len(images)))
 
 
-def arm(seeds: list[int], speedup: float, rng: np.random.Generator, sigma: float = 0.05, **kwargs) -> list[Curve]:
+def arm(seeds: Sequence[int], speedup: float, rng: np.random.Generator, sigma: float = 0.05) -> list[Curve]:
     """A curve per seed, speeds log-normal around `speedup`."""
-    return [Curve(s, kwargs.get("images", IMAGES), distances(speedup * np.exp(sigma * rng.standard_normal()), rng, **kwargs)) for s in seeds]
+    speeds = speedup * np.exp(sigma * rng.standard_normal(len(seeds)))
+    return [Curve(seed, IMAGES, distances(speed, rng)) for seed, speed in zip(seeds, speeds, strict=True)]
 
 
-def config(role: str, method: str, seed: int, pair: int | None, backbone: str = "uvit-xs") -> dict:
-    run = f"digits-{backbone}-{method}-{role}-s{seed}"
-    spec = {"protocol": 1, "dataset": "digits", "backbone": backbone, "method": {"name": method}, "seed": seed, "budget": TAU, "batch": 10,
-            "ema": {"half_life": 0.02}, "evaluation": {"images": IMAGES.tolist(), "samples": 512, "sampler": "dpmpp-2m", "steps": 6,
-                                                       "extractor": "small-conv", "repeats": 4}, "device": "cpu"}
-    return {"run": run, "suite": "s", "role": role, "pair": pair, "hash": f"{abs(hash(run)):064x}"[:64], "label": method, "spec": spec}
+def config(role: str, method: str, seed: int, pair: int | None, cell: str = "digits/uvit-xs", **changes: Any) -> dict:
+    """config.json of a run, its hash that of its spec."""
+    dataset, _, backbone = cell.partition("/")
+    evaluation = {"images": IMAGES.tolist(), "samples": 512, "sampler": "dpmpp-2m", "steps": 6, "extractor": "small-conv",
+                  "repeats": 4}
+    spec = {"protocol": 1, "dataset": dataset, "backbone": backbone, "method": {"name": method}, "seed": seed, "budget": TAU,
+            "batch": 10, "optimizer": {"lr": 1e-3}, "ema": {"half_life": 0.02}, "augment": {}, "diffusion": {},
+            "evaluation": evaluation, "device": "cpu", "precision": "fp32", "threads": 1} | changes
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    slug = "".join(c if c.isalnum() else "-" for c in method)
+    return {"run": f"{dataset}-{backbone}-{slug}-s{seed}-{digest[:12]}", "suite": "s", "role": role, "pair": pair,
+            "hash": digest, "label": method, "spec": spec}
 
 
 def start(cfg: dict) -> dict:
-    digest = f"{cfg['spec']['seed']:064x}"
-    return {"event": "start", "images": 0, "time": 1.0, "run": cfg["run"], "hash": cfg["hash"], "protocol": 1, "params": 1000, "backbone_params": 990,
-            "method_params": 10, "flops": 10**6, "init_digest": digest, "data_digest": "d" * 64, "reference_digest": "r" * 64, "reference_size": 1797,
-            "extractor": "small-conv", "extractor_digest": "e" * 64, "resize": "none", "device": "cpu", "device_name": "A CPU", "host": "h",
-            "cpu_count": 2, "versions": {"python": "3.11"}, "git": {"commit": "c" * 40, "dirty": False}}
+    """The start event: what the arms of a pair share depends on the seed alone."""
+    extra = 10 if cfg["spec"]["method"]["name"].startswith("learnable") else 0
+    return {"event": "start", "images": 0, "time": 1.0, "run": cfg["run"], "hash": cfg["hash"], "protocol": 1,
+            "params": 10_000 + extra, "backbone_params": 10_000, "method_params": extra, "flops": 10**6 + 100 * extra,
+            "init_digest": digest_of("init", cfg["spec"]["seed"]), "data_digest": "d" * 64, "reference_digest": "e" * 64,
+            "reference_size": 1797, "extractor": "small-conv", "extractor_digest": "f" * 64, "resize": "none",
+            "device": "cpu", "device_name": "A CPU", "host": "h", "cpu_count": 2,
+            "versions": {"python": "3.11", "torch": "2.14"}, "git": {"commit": "c" * 40, "dirty": False}}
 
 
-def events(cfg: dict, fid: np.ndarray, status: str = "complete") -> list[dict]:
-    made = [start(cfg)]
-    for images, value in zip(IMAGES.tolist(), fid.tolist(), strict=True):
-        made.append({"event": "eval", "images": images, "time": 2.0, "seconds": images / 1000, "fid": value, "eval_seconds": 0.1, "nfe": 6,
-                     "samples": 512, "draws": f"{cfg['spec']['seed']}-{images}"})
+def events(cfg: dict, fid: Sequence[float], status: str = "complete", upto: int | None = None) -> list[dict]:
+    """The whole log of a run; `upto` evaluations and no end if it is under way."""
+    made: list[dict] = [start(cfg)]
+    for i, (images, value) in enumerate(zip(cfg["spec"]["evaluation"]["images"], fid, strict=True)):
+        if i == upto:
+            return made
+        clock = {"images": images, "time": 2.0, "seconds": images / 1000}
+        made.append({"event": "train", **clock, "loss": 0.1, "lr": 1e-3, "grad_norm": 1.0})
+        made.append({"event": "eval", **clock, "fid": float(value) if np.isfinite(value) else str(float(value)), "eval_seconds": 0.1,
+                     "nfe": 6, "samples": 512, "draws": digest_of("draws", cfg["spec"]["seed"], images)})
     if cfg["role"] == "pilot":
         made.append({"event": "probe", "images": TAU, "time": 3.0, "probe": "evaluation_noise", "fids": [10.0, 10.1, 9.9, 10.0]})
-    return [*made, {"event": "end", "images": TAU, "time": 4.0, "seconds": 100.0, "status": status}]
+    end = {"event": "end", "images": TAU, "time": 4.0, "seconds": 100.0, "status": status}
+    return [*made, end | ({"reason": "the loss is nan"} if status == "diverged" else {})]
 
 
-def suite(root: Path, speedups: dict[str, float], n: int = 6, noise: float = 0.01, sigma: float = 0.05, backbones=("uvit-xs", "unet-xs"), seed: int = 0,
-          done: float = 1.0) -> Path:
-    """A whole suite "s" under root; speedups by method, `none` and the null arm at 1. done: fraction of comparison runs that exist."""
+Edit = Callable[[dict, np.ndarray], np.ndarray | None]
+
+
+def suite(root: Path, speedups: dict[str, float], n: int = 6, noise: float = 0.01, sigma: float = 0.05, seed: int = 0,
+          cells: Sequence[str] = ("digits/uvit-xs", "digits/unet-xs"), done: float = 1.0, scale: str = "mini",
+          edit: Edit | None = None, name: str = "s") -> Path:
+    """A whole suite under root; speedups by method, `none` and the null arm at 1.
+
+    done: fraction of the comparison runs that exist. edit: changes the distances of a run, or leaves it out (None).
+    """
     rng = np.random.default_rng(seed)
-    folder = root / "s"
-    seeds = {"paired": list(range(n)), "pilots": [100, 101, 102], "null": [10000 + k for k in range(n)]}
-    arms = ["none", *speedups]
-    listed, pilots = [], []
-    for backbone in backbones:
-        plan = [("pilot", "none", s, None) for s in seeds["pilots"]]
-        plan += [("paired", arm, s, s) for s in seeds["paired"] for arm in arms] + [("null", "none", 10000 + s, s) for s in seeds["paired"]]
-        for i, (role, method, s, pair) in enumerate(plan):
-            cfg = config(role, method, s, pair, backbone)
-            listed.append({"run": cfg["run"], "dataset": "digits", "backbone": backbone, "method": method, "role": role, "seed": s, "pair": pair})
-            if role != "pilot" and i > done * len(plan):
+    folder, arms, listed, pilots = root / name, ["none", *speedups], [], []
+    comparisons = [run for s in range(n) for run in (*(("paired", m, s, s) for m in arms), ("null", "none", 10_000 + s, s))]
+    for cell in cells:
+        for i, (role, method, s, pair) in enumerate([*(("pilot", "none", s, None) for s in PILOTS), *comparisons]):
+            cfg = config(role, method, s, pair, cell) | {"suite": name}
+            listed.append(entry(cfg))
+            fid = distances(speedups.get(method, 1.0) * np.exp(sigma * rng.standard_normal()), rng, noise, IMAGES)
+            fid = edit(cfg, fid) if edit else fid
+            if fid is None or (role != "pilot" and i - len(PILOTS) >= done * len(comparisons)):
                 continue
-            log = events(cfg, distances(speedups.get(method, 1.0) * np.exp(sigma * rng.standard_normal()), rng, noise))
+            log = events(cfg, fid)
             write_run(folder, cfg, log)
-            if role == "pilot":
-                pilots.append(summarize(cfg, log))
-    content = {"protocol": 1, "suite": "s", "title": "Synthetic", "scale": "mini", "baseline": "none", "arms": arms, "seeds": seeds,
-               "cells": [{"dataset": "digits", "backbone": b, "budget": TAU, "evaluations": IMAGES.tolist()} for b in backbones], "runs": listed}
-    (folder / "suite.json").write_text(json.dumps(content))
-    (folder / "protocol.json").write_text(json.dumps(derive(pilots)))
+            pilots += [summarize(cfg, log)] if role == "pilot" else []
+    seeds = {"paired": list(range(n)), "pilots": PILOTS, "null": [10_000 + k for k in range(n)]}
+    write_suite(folder, cells, listed, pilots, scale=scale, arms=arms, seeds=seeds)
     return folder
 
 
-def write_run(folder: Path, cfg: dict, log: list[dict]) -> None:
+def entry(cfg: dict) -> dict:
+    """How suite.json lists a run."""
+    return {"run": cfg["run"], "dataset": cfg["spec"]["dataset"], "backbone": cfg["spec"]["backbone"], "method": cfg["label"],
+            "role": cfg["role"], "seed": cfg["spec"]["seed"], "pair": cfg["pair"]}
+
+
+def write_suite(folder: Path, cells: Sequence[str], listed: list[dict], pilots: list[dict], **more: Any) -> None:
+    """suite.json, and protocol.json if there are pilots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plans = [{"dataset": c.partition("/")[0], "backbone": c.partition("/")[2], "budget": TAU, "evaluations": IMAGES.tolist()}
+             for c in cells]
+    content = {"protocol": 1, "suite": folder.name, "title": "Synthetic", "scale": "mini", "baseline": "none", "cells": plans,
+               "runs": listed} | more
+    (folder / "suite.json").write_text(json.dumps(content))
+    if pilots:
+        (folder / "protocol.json").write_text(json.dumps(derive(pilots)))
+
+
+def write_run(folder: Path, cfg: dict, log: list[dict]) -> Path:
+    """A run folder; result.json only if the run has ended."""
     where = folder / cfg["run"]
     where.mkdir(parents=True, exist_ok=True)
     (where / "config.json").write_text(json.dumps(cfg))
-    (where / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in log))
-    (where / "result.json").write_text(json.dumps(summarize(cfg, log)))
+    (where / "events.jsonl").write_text("".join(json.dumps(e, allow_nan=False) + "\n" for e in log))
+    if log[-1]["event"] == "end":
+        (where / "result.json").write_text(json.dumps(summarize(cfg, log)))
+    return where
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """The run folders of a suite."""
+    return sorted(path.parent for path in folder.glob("*/config.json"))
+
+
+def find(folder: Path, method: str, seed: int, backbone: str = "uvit-xs") -> Path:
+    """The folder of a run."""
+    entries = json.loads((folder / "suite.json").read_text())["runs"]
+    return folder / next(e["run"] for e in entries if (e["method"], e["seed"], e["backbone"]) == (method, seed, backbone))
+
+
+def change(run: Path, edit: Callable[[dict], Any]) -> None:
+    """Edit the result of a run, as if it had been recorded so."""
+    result = json.loads((run / "result.json").read_text())
+    edit(result)
+    (run / "result.json").write_text(json.dumps(result))
+
+
+def grid(run: Path, images: int = TAU) -> None:
+    """A sample grid: a small grey PNG."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    (run / "samples").mkdir(exist_ok=True)
+    rows = b"".join(b"\0" + bytes((x * y) % 256 for x in range(71)) for y in range(71))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 71, 71, 8, 0, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (run / "samples" / f"{images:012d}.png").write_bytes(png)
+
+
+def digest_of(*key: object) -> str:
+    """A digest that depends on its key."""
+    return hashlib.sha256(repr(key).encode()).hexdigest()

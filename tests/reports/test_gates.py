@@ -1,5 +1,6 @@
 """Every gate fails on what it guards, naming the runs and the field, and its number is withheld."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,27 +8,26 @@ import synthetic
 
 import reports
 from reports.build import build
-from reports.reading import records
-
-
-def change(folder, run, edit):
-    """Edit the result of a run, as if it had been recorded so."""
-    path = folder / run / "result.json"
-    result = json.loads(path.read_text())
-    edit(result)
-    path.write_text(json.dumps(result))
+from reports.records import read as records
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return synthetic.suite(tmp_path, {"constant": 1.2}, backbones=("uvit-xs",))
+    return synthetic.suite(tmp_path, {"constant": 1.2}, cells=("digits/uvit-xs",))
 
 
-ARM, BASE, NULL = "digits-uvit-xs-constant-paired-s2", "digits-uvit-xs-none-paired-s2", "digits-uvit-xs-none-null-s10002"
+ARM, NULL = ("constant", 2), ("none", 10_002)  # method and seed
 
 
 def test_a_clean_suite_passes(folder):
     assert reports.check(folder.parent, "s") == []
+
+
+def respecify(result, **changes):
+    """Another configuration, and its own hash."""
+    result["spec"] |= changes
+    canonical = json.dumps(result["spec"], sort_keys=True, separators=(",", ":"))
+    result["hash"] = result["start"]["hash"] = hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def repeat(result):
@@ -35,34 +35,42 @@ def repeat(result):
 
 
 @pytest.mark.parametrize(("run", "edit", "field"), [
-    (ARM, lambda r: r["start"].update(init_digest="x" * 64), "initial backbone weights"),
-    (ARM, lambda r: r["start"].update(init_digest=None), "initial backbone weights"),
-    (ARM, lambda r: r["start"].update(device="cuda"), "device type"),
-    (ARM, lambda r: r["start"].update(data_digest="x" * 64), "data"),
-    (ARM, lambda r: r["start"].update(extractor_digest="x" * 64), "extractor weights"),
-    (ARM, lambda r: r["start"].update(extractor="inception"), "extractor"),
-    (ARM, lambda r: r["start"].update(reference_digest="x" * 64), "reference statistics"),
-    (ARM, lambda r: r["start"].update(protocol=2), "protocol version"),
-    (ARM, lambda r: r["spec"].update(batch=20), "configuration batch"),
-    (ARM, lambda r: r["spec"]["evaluation"].update(steps=7), "configuration evaluation"),
-    (ARM, lambda r: r["evaluations"][5].update(draws="other"), "drawn batches"),
-    (ARM, lambda r: r["evaluations"][0].update(samples=256), "samples and NFE"),
-    (ARM, repeat, "evaluations"),
-    (ARM, lambda r: r["evaluations"].pop(), "evaluations"),
-    (NULL, lambda r: r["start"].update(init_digest=f"{2:064x}"), "initial backbone weights"),
+    (ARM, lambda r: r["start"].update(init_digest="x" * 64), "initial weights: init_digest"),
+    (ARM, lambda r: r["start"].update(init_digest=None), "initial weights: init_digest"),
+    (ARM, lambda r: r["start"].update(device="cuda"), "device: device"),
+    (ARM, lambda r: r["start"].update(data_digest="x" * 64), "data: data_digest"),
+    (ARM, lambda r: r["start"].update(extractor_digest="x" * 64), "extractor: extractor_digest"),
+    (ARM, lambda r: r["start"].update(extractor="inception"), "extractor: extractor"),
+    (ARM, lambda r: r["start"].update(reference_digest="x" * 64), "reference: reference_digest"),
+    (ARM, lambda r: r["start"].update(protocol=2), "protocol: protocol"),
+    (ARM, lambda r: respecify(r, batch=20), "configurations: batch"),
+    (ARM, lambda r: respecify(r, evaluation=r["spec"]["evaluation"] | {"steps": 7}), "configurations: evaluation.steps"),
+    (ARM, lambda r: r["evaluations"][5].update(draws="other"), "draws: draws up to"),
+    (ARM, lambda r: r["evaluations"][0].update(samples=256), "samples: samples"),
+    (ARM, repeat, "evaluations: images"),
+    (ARM, lambda r: r["evaluations"].pop(), "evaluations: images"),
+    (NULL, lambda r: r["start"].update(init_digest=synthetic.digest_of("init", 2)), "null arm: init_digest"),
+    (ARM, lambda r: r["spec"].update(batch=20), "identity: hash"),
 ])
 def test_a_failed_gate_names_runs_and_field_and_hides_the_number(folder, run, edit, field):
-    change(folder, run, edit)
+    role, where = run, synthetic.find(folder, *run)
+    run = where.name
+    synthetic.change(where, edit)
+    if "configurations" in field:  # as it would be if it had been trained so
+        changed = json.loads((where / "result.json").read_text())
+        config = json.loads((where / "config.json").read_text())
+        (where / "config.json").write_text(json.dumps(config | {key: changed[key] for key in ("spec", "hash")}))
     (line, *_) = reports.check(folder.parent, "s")
     assert field in line and run in line
-    row = next(c for c in build(records(folder.parent, "s"))["comparisons"] if c["method"] == ("A/A" if run == NULL else "constant"))
-    assert row["withheld"].startswith(f"gate failed: {field}")
+    row = next(c for c in build(records(folder.parent, "s"))["comparisons"] if c["method"] == ("A/A" if role == NULL else "constant"))
+    assert row["withheld"].startswith("gate failed: " + field.partition(":")[0])
 
 
 def test_one_seed_in_two_roles_fails(folder):
     suite = json.loads((folder / "suite.json").read_text())
-    entry = next(e for e in suite["runs"] if e["run"] == NULL)
+    where = synthetic.find(folder, *NULL)
+    entry = next(e for e in suite["runs"] if e["run"] == where.name)
     entry["seed"] = 2
     (folder / "suite.json").write_text(json.dumps(suite))
-    change(folder, NULL, lambda r: r.update(seed=2))
+    synthetic.change(where, lambda r: r.update(seed=2))
     assert any("seed: 2 is used twice" in line for line in reports.check(folder.parent, "s"))

@@ -1,0 +1,243 @@
+"""How claims are tested, by name: each test takes a claim and the evidence of a suite and gives a verdict with its numbers.
+
+speedup     the speedup over the cells is about `number`
+final       the distance at the full budget is lower than the baseline's
+order       each method of `order` is faster than the next, on the same seeds
+range       every arm of `method` whose `parameter` lies in [least, most] is faster than the baseline
+same        the methods of `order` do not differ, on the same seeds
+parameters  the method adds at most the share `most` of the backbone's parameters
+time        an image takes at most `most` times the baseline's training time
+probe       the last value of `probe` is lower than the baseline's, on the same seeds
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reports import formats, pooled, stats, words
+from reports.arms import Arm
+from reports.cells import curves
+from reports.comparison import Comparison, compare, spread
+from reports.reading import number
+from reports.records import Records
+from reports.stats import Interval
+
+DEFAULT_LABEL = re.compile(r"^(?P<name>[^(]+)(\((?P<parameters>.*)\))?$")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict, the numbers behind it in words, and the runs they were made from."""
+
+    verdict: str = words.NOT_TESTED
+    evidence: str = "no run of it in this suite"
+    runs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What tests look at: the records, the cells of the report that a claim is about, and their arms."""
+
+    records: Records
+    cells: list[dict]
+    arms: list[Arm]
+
+    def of(self, method: str) -> list[Arm]:
+        """The arms of a method that may enter a result over cells."""
+        return [arm for arm in self.arms if arm.row["role"] == "paired" and arm.row["method"] == method and arm.pools]
+
+    def label(self, name: str) -> str | None:
+        """The arm that a claim means by a name: the one without parameters if there is one, else the first of that name."""
+        labels = [label for label in self.records.suite["arms"] if label.partition("(")[0] == name or label == name]
+        return None if not labels else name if name in labels else labels[0]
+
+
+def _speedup(claim: dict, method: str, evidence: Evidence) -> Finding:
+    shown, n, bound, runs = _over_cells(evidence.of(method))
+    if not runs:
+        return _untold(evidence, method)
+    verdict = _staged(n, words.claim(shown.low, shown.high, claim["number"], bound))
+    return Finding(verdict, f"speedup {formats.interval(shown, bound)}", runs)
+
+
+def _untold(evidence: Evidence, method: str) -> Finding:
+    """Why there is nothing to say of a method that may have runs."""
+    rows = [arm.row for arm in evidence.arms if arm.row["role"] == "paired" and arm.row["method"] == method and arm.row["runs"]]
+    if not any(evidence.records.runs[run]["method"] == method for row in rows for run in row["runs"]):
+        return Finding()
+    reasons = sorted({row["withheld"] or row["label"] or row["word"] for row in rows})
+    return Finding(words.INCONCLUSIVE if any(row["n"] for row in rows) else words.NOT_TESTED,
+                   f"no number to judge by: {', '.join(reasons)}", sorted({run for row in rows for run in row["runs"]}))
+
+
+def _over_cells(arms: Sequence[Arm]) -> tuple[Interval, int, str, list[str]]:
+    """Speedup over the cells that have a headline, fewest pairs, bound, runs."""
+    cells = {arm.row["cell"]: arm for arm in arms if arm.result and pooled.enters(arm.result)}
+    if not cells:
+        return Interval(), 0, "", []
+    results = {name: arm.result for name, arm in cells.items() if arm.result}
+    return (pooled.mean(results).interval().exp(), min(c.n for c in results.values()), pooled.bound_of(results),
+            sorted({run for arm in cells.values() for run in arm.row["runs"]}))
+
+
+def _staged(n: int, verdict: str) -> str:
+    """Below six pairs there is no verdict."""
+    return words.POINTS if n < words.INTERVAL_SEEDS else words.PRELIMINARY if n < words.VERDICT_SEEDS else verdict
+
+
+def _final(claim: dict, method: str, evidence: Evidence) -> Finding:
+    arms = [arm for arm in evidence.of(method) if arm.result and arm.result.final.n >= words.INTERVAL_SEEDS]
+    if not arms:
+        return _untold(evidence, method)
+    finals = [arm.result.final for arm in arms if arm.result]
+    shown = stats.satterthwaite([f.mean for f in finals], [f.sd for f in finals], [f.n for f in finals]).interval().exp()
+    verdict = words.SUPPORTED if shown.high < 1 else words.CONTRADICTED if shown.low > 1 else words.INCONCLUSIVE
+    note = "" if abs(math.log(shown.value)) >= math.log1p(words.NOTABLE) else "; a gap under 1.3 % is not discussed as a difference"
+    if note and verdict != words.INCONCLUSIVE:
+        verdict = words.INCONCLUSIVE
+    return Finding(_staged(min(f.n for f in finals), verdict), f"distance at the full budget, arm / baseline, {formats.interval(shown)}{note}",
+                   sorted({run for arm in arms for run in arm.row["runs"]}))
+
+
+def _order(claim: dict, method: str, evidence: Evidence) -> Finding:
+    steps = [_versus(evidence, *pair) for pair in zip(claim["order"], claim["order"][1:], strict=False)]
+    if any(step is None for step in steps):
+        return Finding()
+    sides = [words.SUPPORTED if s.low > 1 else words.CONTRADICTED if s.high < 1 else words.INCONCLUSIVE for s, *_ in steps]
+    verdict = next((side for side in (words.CONTRADICTED, words.INCONCLUSIVE) if side in sides), words.SUPPORTED)
+    return _steps(steps, verdict)
+
+
+def _same(claim: dict, method: str, evidence: Evidence) -> Finding:
+    step = _versus(evidence, *claim["order"])
+    if step is None:
+        return Finding()
+    shown = step[0]
+    inside = 1 / words.SAME <= shown.low and shown.high <= words.SAME
+    outside = shown.low > words.SAME or shown.high < 1 / words.SAME
+    return _steps([step], words.SUPPORTED if inside else words.CONTRADICTED if outside else words.INCONCLUSIVE)
+
+
+Step = tuple[Interval, int, str, list[str], str]
+
+
+def _versus(evidence: Evidence, first: str, second: str) -> Step | None:
+    """Speedup of one method over another on the same seeds, over the cells that have both; None if no cell has."""
+    labels = evidence.label(first), evidence.label(second)
+    if None in labels:
+        return None
+    usable = [c for c in evidence.cells if c["target"] is not None and not c["label"] and _clean(evidence, c["cell"], labels)]
+    results: dict[str, Comparison] = {}
+    for c in usable:
+        sides = [curves(evidence.records, c["cell"], "paired", label) for label in (labels[1], labels[0])]
+        found = compare(*sides, c["target"], c["tau"])
+        if pooled.enters(found):
+            results[c["cell"]] = found
+    if not results:
+        return None
+    runs = [m["run"] for cell in results for label in labels for m in evidence.records.members(cell, "paired", label) if m["record"]]
+    return (pooled.mean(results).interval().exp(), min(r.n for r in results.values()), pooled.bound_of(results), runs,
+            f"{labels[0]} over {labels[1]}")
+
+
+def _clean(evidence: Evidence, cell: str, labels: Iterable[str | None]) -> bool:
+    """Whether no gate failed for these arms."""
+    return not any(arm.row["withheld"] for arm in evidence.arms if arm.row["cell"] == cell and arm.row["method"] in labels)
+
+
+def _steps(steps: Sequence[Step], verdict: str) -> Finding:
+    bounded = any(bound for _, _, bound, _, _ in steps)
+    return Finding(_staged(min(n for _, n, *_ in steps), words.INCONCLUSIVE if bounded else verdict),
+                   "; ".join(f"{name} {formats.interval(shown, bound)}" for shown, _, bound, _, name in steps),
+                   sorted({run for *_, runs, _ in steps for run in runs}))
+
+
+def _range(claim: dict, method: str, evidence: Evidence) -> Finding:
+    found = {}
+    for label in evidence.records.suite["arms"]:
+        value = parameter(label, claim["method"], claim["parameter"], claim["default"])
+        if value is not None and claim["least"] <= value <= claim["most"] and (result := _over_cells(evidence.of(label)))[3]:
+            found[value] = result
+    if len(found) < 2:
+        return Finding(evidence=f"needs at least two values of {claim['parameter']}; this suite has {len(found)}")
+    shown = [result[0] for result in found.values()]
+    verdict = (words.SUPPORTED if all(s.low > 1 for s in shown) else words.CONTRADICTED if any(s.high < 1 for s in shown)
+               else words.INCONCLUSIVE)
+    return _steps([(*result, f"{claim['parameter']} {value:g}") for value, result in sorted(found.items())], verdict)
+
+
+def parameter(label: str, method: str, name: str, default: float) -> float | None:
+    """The value of a numeric parameter in an arm's label, its default if it is not written; None for another method."""
+    match = DEFAULT_LABEL.match(label)
+    if not match or match["name"] != method:
+        return None
+    given = dict(part.strip().split("=", 1) for part in (match["parameters"] or "").split(",") if "=" in part)
+    return number(given.get(name, default))
+
+
+def _parameters(claim: dict, method: str, evidence: Evidence) -> Finding:
+    runs = [m["record"] for c in evidence.cells for m in evidence.records.members(c["cell"], "paired", method) if m["record"]]
+    shares = {f"{r['dataset']}/{r['backbone']}": r["start"]["method_params"] / r["start"]["backbone_params"]
+              for r in runs if r["start"].get("backbone_params") and r["start"].get("method_params") is not None}
+    if not shares:
+        return Finding()
+    verdict = words.SUPPORTED if max(shares.values()) <= claim["most"] else words.CONTRADICTED
+    return Finding(verdict, "; ".join(f"{cell} {100 * share:.2f} %" for cell, share in shares.items()), [r["run"] for r in runs])
+
+
+def _time(claim: dict, method: str, evidence: Evidence) -> Finding:
+    return _paired_values(evidence, method, "seconds per image, arm / baseline", lambda r: r["seconds"] / r["images"] if r["images"] else math.nan,
+                          lambda s: words.SUPPORTED if s.high <= claim["most"] else words.CONTRADICTED if s.low > claim["most"] else words.INCONCLUSIVE)
+
+
+def _probe(claim: dict, method: str, evidence: Evidence) -> Finding:
+    def last(record: dict) -> float:
+        values = [number(p["value"]) for p in record.get("probes", []) if p["probe"] == claim["probe"]]
+        return values[-1] if values else math.nan
+
+    return _paired_values(evidence, method, f"{claim['probe']}, arm / baseline", last,
+                          lambda s: words.SUPPORTED if s.high < 1 else words.CONTRADICTED if s.low > 1 else words.INCONCLUSIVE)
+
+
+def _paired_values(evidence: Evidence, method: str, what: str, value: Callable[[dict], float], judge: Callable[[Interval], str]) -> Finding:
+    """The paired ratio of a positive number of each run, over cells, and what it says."""
+    logs, runs = [], []
+    for c in evidence.cells:
+        base = {m["seed"]: m["record"] for m in evidence.records.members(c["cell"], "paired", evidence.records.baseline)
+                if m["record"] and m["record"]["status"] == "complete"}
+        both = [(base[m["seed"]], m["record"]) for m in evidence.records.members(c["cell"], "paired", method)
+                if m["record"] and m["record"]["status"] == "complete" and m["seed"] in base and _clean(evidence, c["cell"], [method])]
+        ratios = np.array([[value(b), value(a)] for b, a in both]).reshape(-1, 2)
+        ratios = ratios[(np.isfinite(ratios) & (ratios > 0)).all(axis=1)]
+        if len(ratios) >= words.INTERVAL_SEEDS:
+            logs.append(np.log(ratios[:, 1] / ratios[:, 0]))
+            runs += [r["run"] for pair in both for r in pair]
+    if not logs:
+        return Finding()
+    moments = [spread(one) for one in logs]
+    shown = stats.satterthwaite([m for m, _ in moments], [s for _, s in moments], [len(one) for one in logs]).interval().exp()
+    shown = shown if math.isfinite(shown.low) else Interval(shown.value, shown.value, shown.value)
+    return Finding(_staged(min(map(len, logs)), judge(shown)), f"{what} {formats.interval(shown)}", sorted(set(runs)))
+
+
+TESTS: dict[str, Callable[[dict, str, Evidence], Finding]] = {
+    "speedup": _speedup, "final": _final, "order": _order, "same": _same, "range": _range, "parameters": _parameters,
+    "time": _time, "probe": _probe,
+}
+
+RULES = {
+    "speedup": "supported: interval above 1.02 and containing {number}; stronger: above {number}; weaker: above 1.02, below {number}; "
+               "contradicted: below 1.02",
+    "final": "supported: interval of arm / baseline below 1 and a gap of 1.3 % or more; contradicted: above 1",
+    "order": "supported: each method's interval over the next above 1; contradicted: one below 1",
+    "same": "supported: interval within [1/1.1, 1.1]; contradicted: outside it",
+    "range": "supported: every value's interval above 1; contradicted: one below 1",
+    "parameters": "supported: at most {most:.0%} of the backbone's parameters in every cell",
+    "time": "supported: interval of arm / baseline at most {most}; contradicted: above it",
+    "probe": "supported: interval of arm / baseline below 1; contradicted: above 1",
+}

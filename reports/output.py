@@ -1,0 +1,101 @@
+"""Writing a report to a folder, and checking what the records of a suite must pass."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reports.build import build, encode
+from reports.figures import Figure
+from reports.formats import finite
+from reports.records import Records, read, with_baseline
+from reports.sentences import PROGRESS
+from reports.table import Table, inline
+from reports.words import VERDICT_SEEDS
+
+SECTIONS = (  # of report.md, in the order of the page: title, tables, groups of figures
+    ("Speedup to target", ("pooled", "speedup", "details", "sensitivity"), ("speedup",)),
+    ("Speedup over the ladder of targets", ("ladder", "targets"), ("ladder",)), ("Curves", (), ("curves",)), ("Pair by pair", (), ("pairs",)),
+    ("At the full budget", ("final",), ()), ("Images, seconds, FLOPs", ("axes",), ()), ("Performance profile", (), ("profile",)),
+    ("A/A", ("aa",), ("aa",)), ("Matching", ("networks", "weights"), ()), ("Gates", ("failures", "gates"), ()), ("Claims of the paper", ("claims",), ()),
+)
+
+
+def write(root: Path | str, suite: str, out: Path | str | None = None, baseline: str | None = None) -> Path:
+    """Write report.json, index.html, report.md, tables/ (md, tex, csv) and figures/ (svg) to `out`; returns the path of index.html.
+
+    out: by default ROOT/SUITE/report. baseline: another arm to compare with. ValueError, one line, if there is no run at
+    all. A part of a suite gives a report of that part.
+    """
+    from reports import page
+    from reports.figures import figures
+    from reports.tables import tables
+
+    own = read(Path(root), suite)
+    if not own.runs:
+        raise ValueError(f"suite: {suite!r} has no run in {root} yet; start it with: python -m bench run {suite}")
+    records = with_baseline(own, baseline)
+    report = build(records, own_baseline=records is own)
+    folder = Path(out) if out else Path(root) / suite / "report"
+    drawn, made = figures(report), tables(report)
+    for name in ("figures", "tables"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    _put(folder / "report.json", encode(report))
+    for table in made:
+        _table(folder / "tables", table)
+    for figure in drawn:
+        _put(folder / "figures" / f"{figure.name}.svg", figure.svg)
+    _put(folder / "report.md", markdown(report, made, drawn))
+    _put(folder / "index.html", page.render(report, made, drawn, page.grids(own.folder, report)))
+    return folder / "index.html"
+
+
+def markdown(report: Mapping[str, Any], made: Sequence[Table], drawn: Sequence[Figure]) -> str:
+    """The report as one Markdown file that shows the figures beside it."""
+    by_name = {table.name: table for table in made}
+    parts = [f"# {inline(report['title'])}\n", *([f"> **{inline(report['banner'])}**\n"] if report["banner"] else []),
+             "\n".join(f"- {inline(verdict['text'])}" for verdict in report["verdicts"]) + "\n"]
+    for title, tables, groups in SECTIONS:
+        shown = [by_name[name] for name in tables if by_name[name].rows]
+        pictures = [figure for figure in drawn if figure.group in groups]
+        if shown or pictures:
+            parts.append(f"## {title}\n")
+            parts += [f"![{figure.group} {inline(figure.title)}](figures/{figure.name}.svg)\n" for figure in pictures]
+            parts += [f"{inline(table.caption)}\n\n{table.markdown()}" for table in shown]
+    return "\n".join(parts)
+
+
+def check(root: Path | str, suite: str) -> list[str]:
+    """One line per failed gate; in a suite made for verdicts also per cell whose training got nowhere, and per disagreement
+    with the reference of this suite, if there is one."""
+    from reports import reference
+    from reports.gates import failures
+
+    records = read(Path(root), suite)
+    return [*map(str, failures(records)), *_too_small(records), *reference.disagreements(records)]
+
+
+def _too_small(records: Records) -> list[str]:
+    if len(records.suite["seeds"]["paired"]) < VERDICT_SEEDS:
+        return []
+    from reports.cells import cell
+
+    found = [cell(records, name) for name in records.cells]
+    return [f"{c['cell']}: progress: the distance at the end is {c['progress']:.2f} of that after a tenth of the budget; more than a third is too "
+            "small a suite" for c in found if finite(c["progress"]) and c["progress"] > PROGRESS]
+
+
+def _table(folder: Path, table: Table) -> None:
+    _put(folder / f"{table.name}.md", f"{inline(table.caption)}\n\n{table.markdown()}")
+    _put(folder / f"{table.name}.tex", table.latex())
+    _put(folder / f"{table.name}.csv", table.csv())
+
+
+def _put(path: Path, text: str) -> None:
+    """Write beside, then rename: whoever looks meanwhile sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
