@@ -132,6 +132,24 @@ def test_nan_distances_and_an_unreached_target(tmp_path):
     assert row["reached"] == {"baseline": 6, "arm": 0} and row["bound"] == "<=" and report["runs"][4]["final_fid"] is None
 
 
+def test_two_evaluations_are_a_report(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 1.2}, cells=("digits/uvit-xs",))
+    for seed in range(6):
+        synthetic.change(synthetic.find(folder, "constant", seed), lambda r: r.update(evaluations=r["evaluations"][:2]))
+    report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
+    assert report["comparisons"][0]["withheld"] and any("gate failure" in v["text"] for v in report["verdicts"])
+
+
+def test_a_target_that_nobody_reaches(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 1.2}, cells=("digits/uvit-xs",))
+    protocol = json.loads((folder / "protocol.json").read_text())
+    protocol["cells"]["digits/uvit-xs"]["target"] = 1e-3
+    (folder / "protocol.json").write_text(json.dumps(protocol))
+    report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
+    row = report["comparisons"][0]
+    assert row["speedup"] is None and row["reached"] == {"baseline": 0, "arm": 0} and row["restricted"]["value"] == pytest.approx(1)
+
+
 def test_a_hostile_method_name_stays_text(tmp_path):
     reports.write(synthetic.suite(tmp_path, {"<img src=x onerror=alert(1)>": 1.2}, cells=("digits/uvit-xs",)).parent, "s")
     page = (tmp_path / "s" / "report" / "index.html").read_text()
