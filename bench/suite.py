@@ -213,7 +213,7 @@ def find(name: str) -> Path:
 def load(name: str) -> Suite:
     """Read and validate a suite; BadInput, one line, names the file, the field, the value and the valid choices."""
     path = find(name)
-    raw = _read(path)
+    raw = _extended(path)
     keys = [key for key in Suite.model_fields if key not in ("name", "path", "training")] + list(Training.model_fields)
     for key in raw:
         if key not in keys:
@@ -223,6 +223,17 @@ def load(name: str) -> Suite:
     suite = _validate(Suite, own | {"name": path.stem, "path": str(path), "training": training}, str(path))
     _check_names(suite)
     return suite
+
+
+def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict:
+    """The keys of a suite over those of the suite that it extends, nested keys one by one; lists are replaced."""
+    raw = _read(path)
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str) or find(base) in (path, *seen):
+        raise BadInput(f"{path}: extends: {base!r} is not another suite; choose from {', '.join(names())}")
+    return _merge(_extended(find(base), (path, *seen)), raw)
 
 
 def _read(path: Path) -> dict:

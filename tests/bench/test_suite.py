@@ -115,3 +115,17 @@ def test_an_unknown_suite_names_the_valid_ones():
 
 def test_yaml_round_trips(tiny):
     assert yaml.safe_load(open(tiny()))["budget"] == 960
+
+
+def test_a_suite_may_extend_another(tiny, tmp_path):
+    base = tiny()
+    path = tmp_path / "more.yaml"
+    path.write_text(f"extends: {base}\nseeds: {{paired: [0, 1, 2, 3]}}\noptimizer: {{lr: 0.5}}\n")
+    more, plain = suites.load(str(path)), suites.load(base)
+    assert more.name == "more" and more.seeds.paired == [0, 1, 2, 3] and more.seeds.pilots == plain.seeds.pilots
+    assert more.training.optimizer.lr == 0.5 and more.training.optimizer.betas == plain.training.optimizer.betas
+    path.write_text(f"extends: {path}\n")
+    with pytest.raises(BadInput, match="extends: .* is not another suite; choose from mini"):
+        suites.load(str(path))
+    six = suites.load("mini-6")
+    assert len(six.seeds.paired) == 6 and six.cells == suites.load("mini").cells

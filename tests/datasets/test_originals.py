@@ -1,8 +1,12 @@
 """Every reader on originals in the publisher's own format, against a plain, slow PIL implementation of the recipe."""
 
+import functools
+import hashlib
+import http.server
 import io
 import json
 import tarfile
+import threading
 import zipfile
 
 import miniatures
@@ -11,6 +15,7 @@ import pytest
 from PIL import Image
 
 import datasets
+from bench.cli import main
 from datasets import Options, Store, celeba64, cifar10, imagenet64
 
 
@@ -331,3 +336,39 @@ def test_a_source_is_asked_for_and_refused_where_there_is_none(tmp_path):
 
 def test_shrinking_needs_no_square(source):
     assert imagenet64.shrink(miniatures.noise(0, 64, 300)).size == (64, 64)
+
+
+# Downloading -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(source):
+    """A server on loopback with the miniature archive; gives its address."""
+    miniatures.cifar10(source)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(source))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/cifar-10-python.tar.gz"
+        server.shutdown()
+
+
+def test_cifar10_is_fetched_through_torchvision(served, source, tmp_path, monkeypatch, capsys):
+    archive = (source / "cifar-10-python.tar.gz").read_bytes()
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", served)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.tgz_md5", hashlib.md5(archive).hexdigest())
+    assert main(["data", "prepare", "cifar10", "--download", "--partial", "--data", str(tmp_path / "d")]) == 0
+    assert (tmp_path / "d" / "originals" / "cifar10" / "cifar-10-python.tar.gz").read_bytes() == archive
+    assert Store.open(tmp_path / "d", "cifar10").count == 20 and "20 images of 50,000, partial" in capsys.readouterr().out
+
+
+def test_a_fetched_file_with_another_digest_is_refused(served, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", served)
+    assert main(["data", "prepare", "cifar10", "--download", "--partial", "--data", str(tmp_path / "d")]) == 2
+    (message,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("127.0.0.1")]
+    assert "cifar10 could not be fetched" in message and "--source PATH" in message
+
+
+@pytest.mark.parametrize(("name", "message"), [("imagenet64", "without its publisher's leave"), ("digits", "needs no originals")])
+def test_what_cannot_be_fetched_says_so(name, message, tmp_path, capsys):
+    assert main(["data", "prepare", name, "--download", "--data", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
