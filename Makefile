@@ -3,9 +3,10 @@ SUITE  ?= quick
 ROOT   ?= runs
 DATA   ?= data
 PYTHON ?= python3
+KILLS  ?= 100
 BENCH   = .venv/bin/python -m bench
 
-.PHONY: help setup reproduce smoke test ui perf lock latent calibrate tables
+.PHONY: help setup reproduce smoke test ui perf lock latent calibrate tables chaos
 
 help:       ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -40,6 +41,9 @@ ui: setup   ## open MLflow on what is synced, on this machine only
 
 perf: setup  ## training throughput and overhead, as ratios in one process
 	$(BENCH) perf --data $(DATA)
+
+chaos: setup  ## kill runs at 100 random instants and compare them with undisturbed ones, bit for bit
+	.venv/bin/python -m bench.chaos --kills $(KILLS)
 
 calibrate: setup  ## simulate suites: are the intervals of the report what they say? writes docs/calibration.md
 	.venv/bin/python -m reports.calibrate --out docs/calibration.md
