@@ -12,12 +12,14 @@ PUBLISHED = {
     "uvit-s-2-t2i": 44_692_644, "uvit-s-2-deep-t2i": 58_345_636, "unet-iddpm-cifar10": 52_542_979,
     "unet-ddim-celeba64": 78_700_803,
     # ours: fixed, so that a record stays comparable
-    "uvit-xs": 122_702, "unet-xs": 111_153, "unet-cifar10-matched": 46_186_083, "unet-celeba64-matched": 44_286_147,
+    "uvit-xs": 122_702, "unet-xs": 111_153, "uvit-xs-16": 124_832, "unet-xs-16": 115_091,
+    "uvit-xs-class": 124_352, "unet-xs-class": 112_499, "uvit-xs-t2i": 125_060, "unet-xs-t2i": 116_244,
+    "unet-cifar10-matched": 46_186_083, "unet-celeba64-matched": 44_286_147,
     "unet-imagenet64": 121_572_483, "unet-coco256": 43_958_916,
 }
 MATCHED = {
-    "unet-xs": "uvit-xs", "unet-cifar10-matched": "uvit-s-2", "unet-celeba64-matched": "uvit-s-4",
-    "unet-imagenet64": "uvit-m-4",
+    "unet-xs": "uvit-xs", "unet-xs-16": "uvit-xs-16", "unet-xs-class": "uvit-xs-class", "unet-xs-t2i": "uvit-xs-t2i",
+    "unet-cifar10-matched": "uvit-s-2", "unet-celeba64-matched": "uvit-s-4", "unet-imagenet64": "uvit-m-4",
     "unet-coco256": "uvit-s-2-t2i",
 }
 
@@ -96,7 +98,7 @@ def test_flops_are_two_per_multiply_add():
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ({"preset": "uvit-xxs"}, "preset: 'uvit-xxs' is unknown; choose from uvit-xs, unet-xs, uvit-s-2"),
+    ({"preset": "uvit-xxs"}, "preset: 'uvit-xxs' is unknown; choose from uvit-xs, unet-xs, uvit-xs-16"),
     ({"preset": "uvit-xs", "widht": 3}, "override: 'widht' is unknown; choose from in_channels"),
     ({"preset": "uvit-xs", "image_size": 9}, "image_size: 9 does not fit uvit-xs; a multiple of 2"),
     ({"preset": "unet-xs", "image_size": 6}, "a multiple of 4"),
