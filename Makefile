@@ -4,12 +4,13 @@ ROOT   ?= runs
 DATA   ?= data
 PYTHON ?= python3
 KILLS  ?= 100
+CLUSTER ?= slurm
 BENCH   = .venv/bin/python -m bench
 
-.PHONY: help setup reproduce smoke test ui perf lock latent calibrate tables chaos
+.PHONY: help setup reproduce smoke test ui perf lock latent calibrate tables chaos sweep test-slurm
 
 help:       ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
 setup: .venv/ready  ## create .venv from the hashed lock file
 
@@ -35,6 +36,13 @@ smoke:      ## the same for the suite smoke, in two minutes
 
 test: setup latent  ## run the tests
 	.venv/bin/python -m pytest
+
+sweep: setup  ## submit SUITE to CLUSTER (slurm), with FLAGS="--partition gpu --gpus-per-node 1"; the same command again submits what is missing
+	$(BENCH) submit $(SUITE) --cluster $(CLUSTER) --root $(ROOT) --data $(DATA) $(FLAGS)
+
+test-slurm: setup  ## install a SLURM of Debian's packages (as root) and run tests/slurm on a throwaway cluster
+	tests/slurm/install
+	.venv/bin/python -m pytest tests/slurm -n 0 -v
 
 ui: setup   ## open MLflow on what is synced, on this machine only
 	$(BENCH) ui --root $(ROOT)

@@ -49,7 +49,7 @@ SEED = 20231
 
 
 def campaign(kills: int, folder: Path) -> tuple[int, int, list[str]]:
-    """(identical, runs, faults) after at least `kills` kills; a run is killed about five times before it may end."""
+    """(kills survived identically, runs, faults) after at least `kills` kills; a run is killed about five times before it may end."""
     (folder / "chaos.yaml").write_text(SUITE)
     runs = [run for run in plan(load(str(folder / "chaos.yaml"))) if run.role == "paired"]
     datasets.prepare("digits", folder / "data")
@@ -63,14 +63,15 @@ def campaign(kills: int, folder: Path) -> tuple[int, int, list[str]]:
     while done < kills:
         run = runs[trained % len(runs)]
         root = folder / f"storm{trained}"
+        before = done
         for _ in range(min(KILLS_PER_RUN, kills - done)):
             done += _kill(run, root, folder / "data", bits.uniform(0.0, seconds[run.id]))
         process = _start(run, root, folder / "data")
         process.join()
         same = process.exitcode == 0 and outcome(run, root) == undisturbed[run.id]
-        identical, trained = identical + same, trained + 1
+        identical, trained = identical + same * (done - before), trained + 1
         faults += [] if same else [f"{run.id} in {root}: differs from the undisturbed run"]
-        print(f"{done} kills, {identical} of {trained} runs identical", flush=True)
+        print(f"{done} kills of {trained} runs, {identical} of {done} identical", flush=True)
         if same:
             shutil.rmtree(root)
     return identical, trained, faults
@@ -135,8 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="chaos"))
     began = time.perf_counter()
     identical, trained, faults = campaign(options.kills, folder)
-    print(*faults, f"{options.kills} kills over {trained} runs of both backbones: {identical} of {trained} identical to an undisturbed "
-          f"run, in {time.perf_counter() - began:.0f} s", sep="\n")
+    print(*faults, f"{identical} of {options.kills} kills identical: {trained} runs of both backbones, compared with undisturbed ones "
+          f"in {time.perf_counter() - began:.0f} s", sep="\n")
     if not faults:
         shutil.rmtree(folder)
     return int(bool(faults))

@@ -19,11 +19,15 @@ def save(folder: Path, images: int, state: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name(images)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    _write_digest(path, partial)
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _write_digest(path, partial)
+    except (OSError, RuntimeError):  # torch says RuntimeError where the disk is full
+        partial.unlink(missing_ok=True)
+        raise
     partial.replace(path)
     _sync(folder)
     for old in sorted(folder.glob("*.pt"))[:-KEEP]:

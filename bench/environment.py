@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import models
+from bench import snapshot
 from datasets import Store
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def describe(spec: dict, run: Run, model: nn.Module, store: Store, evaluator: Ev
         "reference_size": evaluator.reference.size, "extractor": evaluator.extractor.name,
         "extractor_digest": evaluator.extractor.digest, "resize": evaluator.extractor.resize,
         "device": spec["device"], "device_name": device_name(spec["device"]), "host": socket.gethostname(),
-        "cpu_count": os.cpu_count(), "versions": versions(), "git": git_state(),
+        "cpu_count": os.cpu_count(), "versions": versions(), "code": snapshot.digest(),
+        "git": git_state(),
     }
 
 
@@ -69,7 +71,9 @@ def device_name(kind: str) -> str:
 
 @functools.cache
 def git_state() -> dict:
-    """Commit and whether the tree differs from it; None where this is no checkout."""
+    """Commit and whether the tree differs from it; None where this is no checkout. A snapshot says what it was taken from."""
+    if recorded := snapshot.recorded_git():
+        return recorded
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True)

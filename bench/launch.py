@@ -1,63 +1,239 @@
-"""Jobs through submitit: each is a worker that takes runs of the suite until none is left. Ours are the ones we wrote down."""
+"""Jobs through submitit. Ours are those that we wrote down in runs/SUITE/submitted.json.
+
+local: workers that take runs until none is left. slurm: pilots, then the comparisons that depend on them, then the report,
+as job arrays; each element owns its runs, and first finishes what pilots are open.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
+import fcntl
+import math
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import datasets
-from bench import lock, worker
+from bench import cluster, lock, scheduler, snapshot, worker
+from bench.cluster import Profile
 from bench.errors import BadInput
-from bench.plan import plan, publish, select
+from bench.job import Report, Work
+from bench.plan import Run, plan, publish, select
 from bench.record import state, write_json
 from bench.runner import default_workers, preflight
 from bench.suite import Suite
 
+if TYPE_CHECKING:
+    import submitit
+
+REQUEUES = 1000  # submitit counts a preemption near the end of the time as a timeout; our own record says what goes forward
+
 
 def submit(suite: Suite, o: argparse.Namespace) -> int:
-    """Submit jobs for what is missing and write their ids into runs/SUITE/submitted.json."""
+    """Submit jobs for what is missing and nobody has; returns 0. Safe to call again, and twice at the same moment."""
     everything = plan(suite)
     wanted = worker.needed(everything, select(everything, o.only))
-    left = [run for run in wanted if state(run.folder(o.root)) != "done"]
-    jobs = min(o.jobs or default_workers(suite), len(left))
-    if o.cluster == "slurm" and not shutil.which("sbatch"):
+    _check_tracking(o)
+    if o.cluster == "local":
+        return _submit_local(suite, everything, wanted, o)
+    chosen = cluster.profile(o)
+    if not scheduler.present():
         raise BadInput("--cluster: 'slurm' needs sbatch, which is not on this machine; choose local")
-    print(f"{suite.name}: {len(left)} of {len(wanted)} runs missing, {jobs} jobs on {o.cluster}")
+    scheduler.check_partition(chosen.partition, chosen.time)
+    folder = Path(o.root).resolve() / suite.name
+    with _alone(folder):
+        return _submit_slurm(suite, everything, wanted, chosen, folder, o)
+
+
+def _check_tracking(o: argparse.Namespace) -> None:
+    if o.tracking and not o.tracking.startswith(("http://", "https://")):
+        raise BadInput(f"--tracking: {o.tracking!r}: jobs open no database; give the http address of a tracking server, or run "
+                       "sync beside them")
+
+
+# SLURM ----------------------------------------------------------------------------------------------------------------
+
+
+def _submit_slurm(suite: Suite, everything: list[Run], wanted: list[Run], chosen: Profile, folder: Path,
+                  o: argparse.Namespace) -> int:
+    held = {run for runs in scheduler.queued(folder).values() for run in runs}
+    left = _missing(wanted, o, held)
+    parallel = suite.training.threads * suite.training.processes
+    settings = cluster.parameters(chosen, scheduler.PREFIX + suite.name, parallel)
+    _check_interval(left, chosen)
+    arrays = _arrays(left, chosen)
+    jobs = sum(len(array) for _, array in arrays)
+    print(f"{suite.name}: {len(left)} of {len(wanted)} runs to submit, {jobs} jobs in {len(arrays)} arrays on slurm"
+          + (f"; {len(held)} runs are in the queue already" if held else ""))
+    if o.dry_run:
+        _describe(arrays, settings, folder)
+        return 0
+    if not left:
+        return 0
+    scheduler.check_shared(Path(o.root), [f"--{key}={value}" for key in ("partition", "account", "qos")
+                                          if (value := getattr(chosen, key))])
+    _prepare(suite, everything, wanted, o)
+    code = snapshot.take(suite, o.root)
+    with chdir(code):  # a job starts where it was submitted, and imports what lies there
+        _submit_arrays(suite, arrays, settings, folder, code, Path(o.data), o.tracking)
+    print(f"code {code.name}; follow them with: python -m bench status {suite.name} --root {o.root} --watch 10")
+    return 0
+
+
+def _missing(wanted: list[Run], o: argparse.Namespace, held: set[str]) -> list[Run]:
+    """Runs to submit: not done, in no job of ours; failed ones only if that is asked for."""
+    standing = {run.id: state(run.folder(o.root)) for run in wanted}
+    failed = [run for run in wanted if standing[run.id] == "failed"]
+    if failed and o.retry != "failed":
+        print(f"{len(failed)} runs failed and are left out; --retry failed submits them again")
+    if failed and o.retry == "failed" and not o.dry_run:
+        worker.forget_failures(failed, o.root)
+    skip = ("done",) if o.retry == "failed" else ("done", "failed")
+    return [run for run in wanted if standing[run.id] not in skip and run.id not in held]
+
+
+def _check_interval(left: list[Run], chosen: Profile) -> None:
+    """BadInput if a job may end before its first checkpoint: it would start over for ever."""
+    from bench import costs
+
+    usable = chosen.time * 60 - chosen.signal_delay
+    for run in {run.cell: run for run in left}.values():
+        interval = costs.of(run).seconds / run.checkpoints
+        if interval > usable:
+            need = math.ceil((interval + chosen.signal_delay) / 60)
+            raise BadInput(f"--time: {chosen.time} minutes less {chosen.signal_delay} s of warning is shorter than a checkpoint "
+                           f"interval of {run.cell} (about {interval:,.0f} s, see plan); at least {need}, or more checkpoints")
+
+
+def _arrays(left: list[Run], chosen: Profile) -> list[tuple[str, list[list[Run]]]]:
+    """(kind, elements with their runs): pilots before comparisons, no array longer than the site takes."""
+    most = min(chosen.largest_array, scheduler.largest_array() or chosen.largest_array)
+    found = []
+    for kind, runs in (("pilots", [run for run in left if run.role == "pilot"]),
+                       ("comparisons", [run for run in left if run.role != "pilot"])):
+        size = chosen.runs_per_job
+        elements = [runs[k:k + size] for k in range(0, len(runs), size)]
+        found += [(kind, elements[k:k + most]) for k in range(0, len(elements), most)]
+    return found
+
+
+def _submit_arrays(suite: Suite, arrays: list[tuple[str, list[list[Run]]]], settings: dict[str, Any], folder: Path, code: Path,
+                   data: Path, tracking: str | None) -> None:
+    """Every array as soon as the ids are there that it depends on; each written down at once."""
+    # What waits for pilots also waits for those that an earlier call submitted.
+    earlier = {kind: _waiting(folder, kind) for kind in ("pilots", "comparisons")}
+    path, where = str(code / "bench" / "suites" / f"{suite.name}.yaml"), (str(folder.parent), str(data.resolve()))
+    for kind, elements in arrays:
+        works = [Work(path, *where, ",".join(f"run={run.id}" for run in runs), tracking) for runs in elements]
+        after = earlier["pilots"] if kind == "comparisons" else []
+        jobs = _sbatch(works, settings, folder, after)
+        ids = [{"id": job.job_id, "runs": [run.id for run in runs]} for job, runs in zip(jobs, elements, strict=True)]
+        _remember(folder, {"cluster": "slurm", "kind": kind, "code": code.name, "jobs": ids})
+        array = jobs[0].job_id.partition("_")[0]
+        earlier[kind].append(array)
+        print(f"  {kind}: job {array}, {len(jobs)} elements" + (f", after {', '.join(after)}" if after else ""))
+    light = {key: value for key, value in settings.items() if key != "gpus_per_node"} | {"cpus_per_task": 1}
+    ids = earlier["pilots"] + earlier["comparisons"]
+    report, = _sbatch([Report(suite.name, str(folder.parent))], light, folder, ids)
+    _remember(folder, {"cluster": "slurm", "kind": "report", "code": code.name, "jobs": [{"id": report.job_id, "runs": []}]})
+    print(f"  report: job {report.job_id}, after all of them")
+
+
+def _waiting(folder: Path, kind: str) -> list[str]:
+    """Arrays of a kind that we submitted before and that are still in the queue."""
+    live = scheduler.queued(folder)
+    ids = [job["id"] for batch in scheduler.submitted(folder) if batch.get("kind") == kind for job in batch["jobs"]]
+    return sorted({job.partition("_")[0] for job in ids if job in live})
+
+
+def _sbatch(works: list[Any], settings: dict[str, Any], folder: Path, after: list[str]) -> list[submitit.Job]:
+    """One array. `afterany`: `afterok` on a failed pilot would wait for ever; the job itself looks at the targets."""
+    import submitit
+
+    executor = submitit.AutoExecutor(folder=folder / "jobs" / "%j", cluster="slurm", slurm_max_num_timeout=REQUEUES)
+    depends = {"slurm_dependency": "afterany:" + ":".join(after)} if after else {}
+    try:
+        executor.update_parameters(**settings, **depends)
+    except AssertionError as error:
+        raise BadInput(f"--set: {error}") from None
+    try:
+        with submitit.helpers.clean_env(), executor.batch():
+            jobs = [executor.submit(work) for work in works]
+    except submitit.core.utils.FailedJobError as error:
+        raise BadInput(f"sbatch refused the job: {' '.join(str(error).split())}") from None
+    return jobs
+
+
+def _describe(arrays: list[tuple[str, list[list[Run]]]], settings: dict[str, Any], folder: Path) -> None:
+    """The arrays and their sbatch lines."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    names = {"timeout_min": "time", "name": "job_name", "tasks_per_node": "ntasks_per_node"}
+    asked = {names.get(key, key.removeprefix("slurm_")): value for key, value in settings.items()}
+    if "mem_gb" in asked:
+        asked["mem"] = f"{asked.pop('mem_gb')}GB"
+    for kind, elements in arrays:
+        count = {"map_count": len(elements)} if len(elements) > 1 else {}
+        text = _make_sbatch_string(command="python -m submitit.core._submit", folder=folder / "jobs" / "%j", **count, **asked)
+        print(f"{kind}: {len(elements)} jobs, {sum(map(len, elements))} runs" + ("; after the pilots" if kind == "comparisons" else ""))
+        print(*(f"  {line}" for line in text.splitlines() if line.startswith("#SBATCH")), sep="\n")
+        print(*(f"  {index}: {' '.join(run.id for run in runs)}" for index, runs in enumerate(elements)), sep="\n")
+    print("report: 1 job, after all of them")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One submission of a suite at a time: the second sees what the first put into the queue."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".submitting").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+# This machine ---------------------------------------------------------------------------------------------------------
+
+
+def _submit_local(suite: Suite, everything: list[Run], wanted: list[Run], o: argparse.Namespace) -> int:
+    """Worker processes that outlive this one."""
+    left = _missing(wanted, o, set())
+    jobs = min(o.jobs or default_workers(suite), len(left))
+    print(f"{suite.name}: {len(left)} of {len(wanted)} runs missing, {jobs} jobs on local")
     if o.dry_run or not left:
         for run in left:
             print(f"  {run.id}")
         return 0
-    for cell in suite.cells:
-        datasets.prepare(cell.dataset, o.data)
-    preflight(wanted, o.root)
-    publish(suite, everything, o.root)
-    worker.forget_failures(wanted, o.root)
-    started = _start(suite, o, jobs)
-    _remember(Path(o.root) / suite.name, o.cluster, started)
+    _prepare(suite, everything, wanted, o)
+    code, folder = snapshot.take(suite, o.root), Path(o.root).resolve() / suite.name
+    work = Work(str(code / "bench" / "suites" / f"{suite.name}.yaml"), str(folder.parent), str(Path(o.data).resolve()), o.only,
+                o.tracking)
+    with chdir(code):
+        started = _start(work, o, jobs, folder, suite.name)
+    _remember(folder, {"cluster": "local", "kind": "workers", "code": code.name, "jobs": started})
     print(*(f"  job {job['id']}" for job in started), f"follow them with: python -m bench status {suite.name} --root {o.root}", sep="\n")
     return 0
 
 
-def _start(suite: Suite, o: argparse.Namespace, jobs: int) -> list[dict]:
+def _prepare(suite: Suite, everything: list[Run], wanted: list[Run], o: argparse.Namespace) -> None:
+    for name in dict.fromkeys(cell.dataset for cell in suite.cells):
+        datasets.prepare(name, o.data)
+    preflight(wanted, o.root)
+    publish(suite, everything, o.root)
+
+
+def _start(work: Work, o: argparse.Namespace, jobs: int, folder: Path, name: str) -> list[dict]:
     import submitit
 
-    folder = Path(o.root) / suite.name / "jobs"
-    executor = submitit.AutoExecutor(folder=folder, cluster=o.cluster)
-    slurm = {"slurm_partition": o.partition, "slurm_account": o.account} if o.cluster == "slurm" else {}
-    executor.update_parameters(timeout_min=o.time, name=suite.name, **{key: value for key, value in slurm.items() if value})
+    executor = submitit.AutoExecutor(folder=folder / "jobs", cluster="local")
+    executor.update_parameters(timeout_min=o.time or Profile().time, name=name)
     if o.gpus_per_node:
         executor.update_parameters(gpus_per_node=o.gpus_per_node)
-    where = [str(Path(path).resolve()) for path in (suite.path, o.root, o.data)]
     with _own_streams(), executor.batch():
-        submitted = [executor.submit(_job, *where, o.only) for _ in range(jobs)]
-    return [{"id": job.job_id, "started": lock.started(int(job.job_id)) if o.cluster == "local" else None} for job in submitted]
+        submitted = [executor.submit(work) for _ in range(jobs)]
+    return [{"id": job.job_id, "started": lock.started(int(job.job_id)), "runs": []} for job in submitted]
 
 
 @contextmanager
@@ -75,28 +251,24 @@ def _own_streams() -> Iterator[None]:
         os.close(null)
 
 
-def _job(suite: str, root: str, data: str, only: str | None) -> int:
-    """What a job runs."""
-    return worker.work(suite, Path(root), Path(data), only)
-
-
 def cancel(name: str, root: Path, dry_run: bool) -> int:
     """End the jobs written down for this suite, and only those."""
-    path = Path(root) / name / "submitted.json"
-    if not path.is_file():
+    folder = Path(root) / name
+    if not (folder / "submitted.json").is_file():
         raise BadInput(f"suite: {name!r} has no submitted jobs in {root}")
-    ended = 0
-    for batch in json.loads(path.read_text()):
-        for job in batch["jobs"]:
-            ended += _end(batch["cluster"], job, dry_run)
+    live = scheduler.queued(folder)  # by name and number: an id that was handed out again is not ours
+    if live and not dry_run:
+        subprocess.run(["scancel", *live], check=True)
+    ended = len(live)
+    for batch in scheduler.submitted(folder):
+        if batch["cluster"] == "local":
+            ended += sum(_end(job, dry_run) for job in batch["jobs"])
     print(f"{name}: {ended} jobs {'would be ended' if dry_run else 'ended'}")
     return 0
 
 
-def _end(cluster: str, job: dict, dry_run: bool) -> bool:
-    """End one job if it is still that job; a process id that was handed out again is left alone."""
-    if cluster == "slurm":
-        return dry_run or subprocess.run(["scancel", job["id"]]).returncode == 0
+def _end(job: dict, dry_run: bool) -> bool:
+    """End one local job if it is still that job; a process id that was handed out again is left alone."""
     pid = int(job["id"])
     if job["started"] is None or lock.started(pid) != job["started"]:
         return False
@@ -119,7 +291,5 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _remember(folder: Path, cluster: str, jobs: list[dict]) -> None:
-    path = folder / "submitted.json"
-    before = json.loads(path.read_text()) if path.is_file() else []
-    write_json(path, [*before, {"cluster": cluster, "jobs": jobs}])
+def _remember(folder: Path, batch: dict) -> None:
+    write_json(folder / "submitted.json", [*scheduler.submitted(folder), batch])

@@ -1,4 +1,7 @@
-"""The table of runs, from their own records alone; needs neither torch nor the suite file."""
+"""The table of runs, from their own records, and beside it what the scheduler says; needs neither torch nor the suite file.
+
+The record decides: a scheduler calls a job that it requeued done, or does not know it any more.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,69 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bench import scheduler
 from bench.eventlog import tail
 from bench.record import state
 from reports import reading
 
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
 SILENT = 300.0  # seconds without an event after which a run that is not done counts as stopped
 
 
-def show(root: Path, name: str) -> None:
-    """Print one line per run and the counts."""
+def show(root: Path, name: str, watch: float | None = None) -> None:
+    """Print one line per run and the counts; with `watch`, again after so many seconds, until every run is done."""
     from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    console.width = max(console.width, 120) if not console.is_terminal else console.width
+    folder = Path(root) / name
+    if watch is None:
+        table, line, _ = _look(folder)
+        console.print(table)
+        print(line)
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
+        while True:
+            table, line, over = _look(folder, unfinished=True)
+            live.update(_page(table, line), refresh=True)
+            if over:
+                return
+            time.sleep(max(watch, 0.5))
+
+
+def _page(table: Table, line: str) -> Group:
+    from rich.console import Group
+
+    return Group(line, table)
+
+
+def _look(folder: Path, unfinished: bool = False) -> tuple[Table, str, bool]:
+    """The table (of what is not done, if so asked), a line of counts, and whether every run is done."""
     from rich.table import Table
 
-    suite = reading.read_json(Path(root) / name / "suite.json")
+    suite = reading.read_json(folder / "suite.json")
     budgets = {(cell["dataset"], cell["backbone"]): cell["budget"] for cell in suite["cells"]}
-    table = Table("run", "role", "state", "images", "last distance", "left", box=None, pad_edge=False)
+    jobs = scheduler.of_runs(folder)
+    table = Table("run", "role", "state", "images", "last distance", "left", *(["job", "scheduler"] if jobs else []), box=None,
+                  pad_edge=False)
     for column in (3, 4, 5):
         table.columns[column].justify = "right"
     counts: Counter[str] = Counter()
     for run in suite["runs"]:
-        row = describe(Path(root) / name / run["run"], budgets[run["dataset"], run["backbone"]])
+        row = describe(folder / run["run"], budgets[run["dataset"], run["backbone"]])
         counts[row[0]] += 1
-        table.add_row(run["run"], run["role"], *row)
-    console = Console()
-    console.width = max(console.width, 120) if not console.is_terminal else console.width
-    console.print(table)
-    frozen = (Path(root) / name / "protocol.json").is_file()
-    print(", ".join(f"{count} {word}" for word, count in sorted(counts.items())) + f" of {len(suite['runs'])} runs; targets "
-          + ("frozen" if frozen else "not frozen yet"))
+        if not (unfinished and row[0] in ("complete", "diverged")):
+            table.add_row(run["run"], run["role"], *row, *(jobs.get(run["run"], ("", "")) if jobs else ()))
+    total = len(suite["runs"])
+    line = (", ".join(f"{count} {word}" for word, count in sorted(counts.items())) + f" of {total} runs; targets "
+            + ("frozen" if (folder / "protocol.json").is_file() else "not frozen yet"))
+    return table, line, counts["complete"] + counts["diverged"] == total
 
 
 def describe(folder: Path, budget: int) -> tuple[str, str, str, str]:

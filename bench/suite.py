@@ -213,16 +213,21 @@ def find(name: str) -> Path:
 def load(name: str) -> Suite:
     """Read and validate a suite; BadInput, one line, names the file, the field, the value and the valid choices."""
     path = find(name)
-    raw = _extended(path)
+    content = raw(path)
     keys = [key for key in Suite.model_fields if key not in ("name", "path", "training")] + list(Training.model_fields)
-    for key in raw:
+    for key in content:
         if key not in keys:
             raise BadInput(f"{path}: {key}: unknown key; choose from {', '.join(keys)}")
-    own = {key: value for key, value in raw.items() if key in Suite.model_fields}
-    training = {key: value for key, value in raw.items() if key in Training.model_fields}
+    own = {key: value for key, value in content.items() if key in Suite.model_fields}
+    training = {key: value for key, value in content.items() if key in Training.model_fields}
     suite = _validate(Suite, own | {"name": path.stem, "path": str(path), "training": training}, str(path))
     _check_names(suite)
     return suite
+
+
+def raw(path: str | Path) -> dict:
+    """What a suite file says, with what it extends filled in; not validated."""
+    return _extended(Path(path))
 
 
 def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict:

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 import models
-from bench import checkpoint, diffusion, environment, fastest, ranks
+from bench import allocator, checkpoint, diffusion, environment, fastest, ranks
 from bench.batches import Batch, Batches
 from bench.evaluate import Evaluator, Measured, save_grid
 from bench.eventlog import EventLog
@@ -50,6 +50,7 @@ class Trainer:
     def __init__(self, run: Run, folder: Path, data: Path) -> None:
         self.run, self.folder, self.spec = run, folder, run.spec
         spec = run.spec
+        allocator.keep()
         torch.set_num_threads(spec["threads"])
         threadpool_limits(spec["threads"])  # numpy's BLAS too: another number of threads gives other bits
         torch.use_deterministic_algorithms(spec["device"] == "cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def status(o: argparse.Namespace) -> int:
     """Print the table of runs."""
     from bench import status as table
 
-    table.show(o.root, _name(o))
+    table.show(o.root, _name(o), o.watch)
     return 0
 
 
@@ -72,11 +73,18 @@ def sync(o: argparse.Namespace) -> int:
             signal.signal(number, lambda got, _: stop.append(got))
     while True:
         last = bool(stop) or o.watch is None
-        summary = projection.sync(o.root, name, o.tracking)
-        if not o.quiet:
-            print(summary, flush=True)
+        code = 0
+        try:
+            summary = projection.sync(o.root, name, o.tracking)
+            if not o.quiet:
+                print(summary, flush=True)
+        except projection.Unreachable as error:  # a server that restarts: a later pass sends what this one did not
+            if o.watch is None:
+                raise
+            print(f"sync: {error}", file=sys.stderr, flush=True)
+            code = 1
         if last:
-            return 0
+            return code
         until = time.monotonic() + o.watch
         while time.monotonic() < until and not stop:
             time.sleep(0.1)

@@ -33,8 +33,9 @@ def work(name: str, root: Path, data: Path, only: str | None = None, parent: int
     suite = suites.load(name)
     everything = plan(suite)
     wanted = needed(everything, select(everything, only))
-    while open_runs := [run for run in wanted if state(run.folder(root)) not in ("done", "failed")]:
-        if not any([_try(run, everything, name, root, data) for run in open_runs]):
+    given_up: set[str] = set()  # failed, and not even that could be written down
+    while open_runs := [run for run in wanted if state(run.folder(root)) not in ("done", "failed") and run.id not in given_up]:
+        if not any([_try(run, everything, name, root, data, given_up) for run in open_runs]):
             if not _can_proceed(open_runs, everything, root):
                 break
             time.sleep(POLL)
@@ -55,7 +56,7 @@ def forget_failures(runs: Iterable[Run], root: Path) -> None:
         (run.folder(root) / "error.json").unlink(missing_ok=True)
 
 
-def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path) -> bool:
+def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path, given_up: set[str]) -> bool:
     """Train the run if it may start and nobody has it; whether that was tried."""
     from bench.train import execute
 
@@ -73,9 +74,13 @@ def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path) ->
     except Exception as error:  # recorded, told and counted; the suite goes on
         if is_bad_input(error):
             raise
-        write_json(run.folder(root) / "error.json", {"run": run.id, "error": f"{type(error).__name__}: {error}",
-                                                     "traceback": traceback.format_exc()})
-        print(f"{run.id}: failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"{run.id}: failed: {line}", file=sys.stderr, flush=True)
+        try:
+            write_json(run.folder(root) / "error.json", {"run": run.id, "error": line, "traceback": traceback.format_exc()})
+        except OSError as second:  # a full disk: the run stays open, and the next submission resumes it
+            print(f"{run.id}: could not be marked as failed: {second}", file=sys.stderr, flush=True)
+            given_up.add(run.id)
     return True
 
 

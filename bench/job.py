@@ -1,0 +1,76 @@
+"""What a job runs. Pickled by its name and a few words: the job imports this module from the snapshot of its sweep."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from submitit.core.utils import DelayedSubmission
+
+TREE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Train the runs `only` of a suite. Called again after a requeue, it goes on from what the run folders say."""
+
+    suite: str
+    root: str
+    data: str
+    only: str | None
+    tracking: str | None = None
+
+    def __call__(self) -> int:
+        from bench import worker
+
+        with _synced(self):
+            return worker.work(self.suite, Path(self.root), Path(self.data), self.only)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What the requeued job runs: the same. A dump that was cut short by a kill would make submitit refuse the next."""
+        import submitit
+
+        paths = submitit.JobEnvironment().paths
+        for torn in paths.folder.glob("*.save_tmp"):
+            if torn.name.startswith(paths.submitted_pickle.stem):
+                torn.unlink(missing_ok=True)
+        return submitit.helpers.DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the report of what is there, once the sweep has ended."""
+
+    suite: str
+    root: str
+
+    def __call__(self) -> str:
+        import reports
+
+        root = Path(self.root)
+        return str(reports.write(root, self.suite, root / self.suite / "report", None))
+
+
+@contextmanager
+def _synced(job: Work) -> Iterator[None]:
+    """Project into a tracking server meanwhile, in a process of its own, which outlives no job."""
+    if job.tracking is None:
+        yield
+        return
+    command = [sys.executable, "-m", "bench", "sync", Path(job.suite).stem, "--root", job.root, "--tracking", job.tracking,
+               "--watch", "15", "--quiet"]
+    process = subprocess.Popen(command, cwd=TREE, stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()  # asks for a last pass
+        try:
+            process.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -1,0 +1,141 @@
+"""Whatever a cluster does to a job, its run ends with the bits of a run that nothing happened to."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from cluster import below, living, wait
+
+INTERVAL = 40960 // 16  # images between checkpoints
+
+
+def lost(run, before):
+    """Images that were trained twice."""
+    return before - int(run.events("resume")[0]["note"].split()[1])
+
+
+def test_a_job_at_its_time_limit_is_requeued(long):
+    long.submit("--time", "1", "--set", "signal_delay_s=45")
+    notes = long.check(len(long.events("resume")) or 1) if not long.wait_done() else []
+    assert notes and all(note.startswith("from ") for note in notes)
+    assert "timed-out" in long.sweep.log() or "preempted" in long.sweep.log()
+
+
+def test_a_job_preempted_by_a_higher_partition(long):
+    long.submit("--partition", "low", "--time", "10")
+    long.wait_checkpoints()
+    high = long.sweep.cluster.ask("sbatch", "--parsable", "-p", "high", "-N", "4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
+    assert high
+    wait("the preemption", lambda: not (long.folder / "lock").exists() or long.events("resume"), 90)
+    long.check()
+
+
+def test_a_node_that_dies_with_its_processes(long):
+    long.submit("--time", "10")
+    long.wait_checkpoints()
+    node, cluster = long.node(), long.sweep.cluster
+    before = (long.events("train") or [{"images": 0}])[-1]["images"]
+    cluster.kill(node)
+    try:
+        assert (long.folder / "lock").exists()  # nobody could take it away
+        notes = long.check()
+    finally:
+        cluster.start(node)
+    assert "which is dead" in notes[0]
+    assert lost(long, before) <= INTERVAL
+
+
+def test_a_node_whose_daemon_dies_while_the_task_lives_on(long):
+    """SLURM requeues the job while its old process still trains: never two writers."""
+    long.submit("--time", "10")
+    long.wait_checkpoints()
+    node, cluster, owner = long.node(), long.sweep.cluster, long.owner()
+    cluster.kill(node, processes=False)
+    try:
+        job, owners = long.sweep.ids()[0], {owner}
+        while not (long.folder / "result.json").exists():
+            try:
+                owners.add(long.owner())
+            except (FileNotFoundError, json.JSONDecodeError):
+                pass
+            time.sleep(0.2)
+        assert owners == {owner}  # the old task has finished it; the requeued one waited
+        long.check(resumes=0)
+        wait("the requeued job", lambda: "COMPLETED" in (cluster.ask("sacct", "-X", "-n", "-o", "State", "-j", job) or ""), 120)
+        assert "NODE_FAIL" in cluster.ask("sacct", "-D", "-X", "-n", "-o", "State", "-j", job) or living(owner) is False
+    finally:
+        cluster.start(node)
+
+
+def test_kill_9_of_the_task_and_submit_again(long):
+    long.submit("--time", "10")
+    long.wait_checkpoints()
+    os.kill(long.owner(), signal.SIGKILL)
+    long.sweep.wait()
+    assert "1 of 1 runs to submit" in long.submit("--time", "10")
+    assert "which is dead" in long.check()[0]
+    assert "0 of 1 runs to submit" in long.submit("--time", "10")
+
+
+def test_a_requeue_that_finds_damage(long):
+    """A torn log, a truncated newest checkpoint and the lock of a dead process."""
+    long.submit("--time", "10")
+    long.wait_checkpoints(3)
+    job, cluster, owner = long.sweep.ids()[0], long.sweep.cluster, long.owner()
+    dead = (long.folder / "lock").read_text()
+    assert cluster.ask("scontrol", "requeuehold", job) is not None
+    wait("the end of the task", lambda: not living(owner), 60)
+    wait("a held job", lambda: "PENDING" in (cluster.ask("squeue", "-h", "-j", job, "-o", "%T") or ""), 60)
+    (long.folder / "lock").write_text(dead)
+    with (long.folder / "events.jsonl").open("a") as log:
+        log.write('{"event": "train", "ima')
+    newest = max((long.folder / "checkpoints").glob("*.pt"))
+    os.truncate(newest, newest.stat().st_size // 2)
+    assert cluster.ask("scontrol", "release", job) is not None
+    note, = long.check()
+    assert all(word in note for word in ("which is dead", "cut a torn last line", f"{newest.name}: damaged"))
+
+
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("mount") is None, reason="needs root, to mount a small disk")
+def test_a_disk_that_fills_up_during_a_checkpoint(long, tmp_path):
+    long.sweep.root.mkdir()
+
+    def mount(*words):
+        return subprocess.run(["mount", *words, str(long.sweep.root)], capture_output=True, text=True).returncode
+
+    if mount("-t", "tmpfs", "-o", "size=8m", "tmpfs"):
+        pytest.skip("mounting is not allowed here")
+    try:
+        filler = long.sweep.root / "filler"
+        long.submit("--time", "10")
+        long.wait_checkpoints()
+        with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        long.sweep.wait()
+        assert not (long.folder / "result.json").exists()
+        said = [line for line in long.sweep.log().splitlines() if ": failed: " in line]
+        assert len(said) == 1 and "No space left on device" in said[0], long.sweep.log()
+        filler.unlink()
+        assert mount("-o", "remount,size=64m") == 0
+        long.submit("--time", "10", "--retry", "failed")
+        long.check()
+    finally:
+        long.sweep.cluster.ask("scancel", *long.sweep.ids())
+        long.sweep.wait()
+        subprocess.run(["umount", "-l", str(long.sweep.root)], check=True)
+
+
+def test_nothing_of_a_task_outlives_its_job(long):
+    long.submit("--time", "10")
+    long.wait_checkpoints(1)
+    owner = long.owner()
+    doomed = [owner, *below(owner)]
+    assert "ended" in long.sweep.bench("cancel")
+    wait("the end of the task", lambda: not any(map(living, doomed)), 60)

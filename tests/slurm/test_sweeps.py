@@ -1,0 +1,233 @@
+"""Whole sweeps through job arrays on a real cluster."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+
+import pytest
+
+from bench.chaos import outcome
+from bench.record import state
+from cluster import wait
+from sweep import HERE, Sweep
+
+STORM = int(os.environ.get("STORM", "40"))  # runs; `STORM=200 pytest tests/slurm -n 0 -k storm` for the long form
+
+
+def everything_done(sweep):
+    return all(state(run.folder(sweep.root)) == "done" for run in sweep.runs())
+
+
+def starts(sweep):
+    return [(run.folder(sweep.root) / "events.jsonl").read_text().count('{"event": "start"') for run in sweep.runs()]
+
+
+def test_smoke_ends_with_the_bits_of_a_local_run(sweep, tmp_path):
+    """Pilots, then what depends on them, then the report: one command."""
+    sweep.suite = "smoke"
+    said = sweep.submit("--runs-per-job", "3", "--time", "10")
+    assert "24 of 24 runs to submit, 8 jobs in 2 arrays" in said and "after" in said
+    pilots, comparisons, report = sweep.batches()
+    assert (pilots["kind"], comparisons["kind"], report["kind"]) == ("pilots", "comparisons", "report")
+    assert len(pilots["jobs"]) == 2 and len(comparisons["jobs"]) == 6
+    sweep.wait(600)
+    assert everything_done(sweep), sweep.log()
+    assert (sweep.path / "report" / "index.html").is_file() and (sweep.path / "protocol.json").is_file()
+    table = sweep.bench("status")
+    assert "24 complete of 24 runs; targets frozen" in table and table.count("COMPLETED") == 24
+    there = sweep.root
+    local = subprocess.run([sys.executable, "-m", "bench", "run", "smoke", "--root", str(tmp_path / "local"), "--data", str(sweep.data),
+                            "--sync-every", "0"], cwd=HERE, capture_output=True, text=True)
+    assert local.returncode == 0, local.stderr
+    for run in sweep.runs():
+        assert outcome(run, there) == outcome(run, tmp_path / "local"), run.id
+    frozen = [json.loads((root / "smoke" / "protocol.json").read_text()) for root in (there, tmp_path / "local")]
+    assert frozen[0] == frozen[1]
+
+
+def test_two_submissions_at_the_same_moment_train_each_run_once(sweep):
+    sweep.write("twice")
+    words = ("submit", sweep.suite, "--root", str(sweep.root), "--data", str(sweep.data), "--cluster", "slurm", "--runs-per-job", "4")
+    both = [sweep.start(*words) for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    jobs = Counter(run for batch in sweep.batches() for job in batch["jobs"] for run in job["runs"])
+    assert set(jobs.values()) == {1} and len(jobs) == len(sweep.runs())
+    assert any("are in the queue already" in out for out, _ in said)
+    sweep.wait()
+    assert everything_done(sweep), sweep.log()
+    assert set(starts(sweep)) == {1}
+    assert not any('"event": "resume"' in (run.folder(sweep.root) / "events.jsonl").read_text() for run in sweep.runs())
+
+
+def test_the_tree_may_change_after_submission(cluster, sweep, tmp_path, data):
+    tree = tmp_path / "tree"
+    for package in ("bench", "models", "datasets", "reports"):
+        shutil.copytree(HERE / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    edited = Sweep(cluster, tmp_path, data, tree)
+    edited.write("snap")
+    edited.submit("--runs-per-job", "12")
+    (tree / "bench" / "train.py").write_text("raise SystemExit('edited')\n")
+    (tree / "models" / "__init__.py").write_text("raise SystemExit('edited')\n")
+    (tmp_path / "snap.yaml").write_text("edited: yes\n")
+    edited.wait()
+    code = edited.batches()[0]["code"]
+    records = list(edited.path.glob("*/events.jsonl"))
+    assert len(records) == 12 and all((path.parent / "result.json").is_file() for path in records), edited.log()
+    digests = {json.loads(path.read_text().splitlines()[0])["code"] for path in records}
+    from bench import snapshot
+
+    assert digests == {snapshot.digest(edited.path / "code" / code)}
+
+
+def test_a_pilot_that_died_is_finished_by_those_that_need_it(sweep):
+    """`afterany` lets the comparisons start after a killed pilot; they do not wait for ever, nor go on without it."""
+    sweep.write("orphan", budget=9600)
+    sweep.submit("--runs-per-job", "3", "--time", "10")
+    pilot = sweep.runs()[1]
+    lock = pilot.folder(sweep.root) / "lock"
+    wait("the second pilot", lock.exists, 120)
+    os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
+    sweep.wait()
+    assert everything_done(sweep), sweep.log()
+    assert starts(sweep) == [1] * len(sweep.runs())
+
+
+def test_cancel_ends_what_was_submitted_and_only_that(sweep):
+    other = sweep.cluster.ask("sbatch", "--parsable", "-o", "/dev/null", "--wrap", "sleep 60").strip()
+    sweep.write("gone", budget=96000)
+    sweep.submit("--runs-per-job", "4")
+    assert "would be ended" in sweep.bench("cancel", "--dry-run")
+    assert "5 jobs ended" in sweep.bench("cancel")
+    sweep.wait(60)
+    assert other in sweep.cluster.ask("squeue", "-h", "-o", "%A")
+
+
+def test_failed_runs_wait_for_a_word(sweep):
+    sweep.write("sick")
+    sweep.submit("--only", "role=pilot", "--runs-per-job", "3")
+    sweep.wait()
+    run = sweep.runs()[0]
+    folder = run.folder(sweep.root)
+    (folder / "result.json").unlink()
+    (folder / "error.json").write_text("{}")
+    said = sweep.submit("--only", "role=pilot", "--dry-run")
+    assert "1 runs failed and are left out" in said and "0 of 3 runs to submit" in said
+    assert "1 of 3 runs to submit" in sweep.submit("--only", "role=pilot", "--dry-run", "--retry", "failed")
+    assert (folder / "error.json").exists()
+
+
+def test_long_sweeps_are_split_at_the_limit_of_the_site(sweep):
+    """MaxArraySize is 26 here; each array depends on the pilots."""
+    sweep.write("wide", seeds={"paired": list(range(20)), "pilots": [100, 101, 102]})
+    said = sweep.submit("--dry-run")
+    assert "63 of 63 runs to submit, 63 jobs in 4 arrays" in said
+    assert "#SBATCH --array=0-25%26" in said and "--array=0-7%8" in said
+    assert "#SBATCH --signal=USR2@90" in said and not sweep.batches()
+
+
+def test_status_joins_the_record_with_the_queue(sweep, tmp_path):
+    sweep.write("seen", budget=9600)
+    sweep.submit("--runs-per-job", "3", "--time", "10")
+    first = sweep.runs()[0].folder(sweep.root)
+    wait("the first pilot", lambda: (first / "lock").exists(), 120)
+    table = sweep.bench("status")
+    assert "RUNNING" in table and "PENDING (Dependency)" in table and "running" in table
+    lame = tmp_path / "lame"
+    lame.mkdir()
+    (lame / "sacct").write_text("#!/bin/sh\nexit 1\n")
+    (lame / "sacct").chmod(0o755)
+    assert "running" in sweep.bench("status", PATH=f"{lame}:{sweep.cluster.environment['PATH']}")
+    watched = sweep.start("status", sweep.suite, "--root", str(sweep.root), "--watch", "1")
+    sweep.wait()
+    out, err = watched.communicate(timeout=60)
+    assert watched.returncode == 0 and "12 complete of 12 runs" in out, err
+
+
+# A storm --------------------------------------------------------------------------------------------------------------
+
+
+def server(folder, port):
+    quiet = os.environ | {"GIT_PYTHON_REFRESH": "quiet", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination",
+               str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    process = subprocess.Popen(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def answers():
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
+        except OSError:
+            return False
+
+    wait("the tracking server", answers, 120)
+    return process
+
+
+def test_a_storm_of_short_runs_and_a_server_that_is_killed_twice(sweep, tmp_path):
+    """STORM real runs of a few steps; every history complete, no point twice."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pairs = (STORM - 3) // 3 + 1
+    sweep.write("storm", budget=640, seeds={"paired": list(range(pairs)), "pilots": [100, 101, 102]})
+    runs, uri = sweep.runs(), f"http://127.0.0.1:{port}"
+    assert len(runs) >= STORM
+    process, watcher = server(tmp_path, port), None
+    try:
+        sweep.submit("--time", "10")
+        watcher = sweep.start("sync", sweep.suite, "--root", str(sweep.root), "--tracking", uri, "--watch", "2")
+        for share in (0.3, 0.6):
+            wait("runs", lambda share=share: sum(state(run.folder(sweep.root)) == "done" for run in runs) >= share * len(runs), 900)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            time.sleep(5)
+            process = server(tmp_path, port)
+        sweep.wait(1800)
+        assert everything_done(sweep), sweep.log()
+        watcher.send_signal(signal.SIGTERM)
+        out, err = watcher.communicate(timeout=300)
+        assert watcher.returncode == 0, err
+        check_histories(runs, sweep, uri)
+    finally:
+        if watcher:
+            watcher.kill()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def check_histories(runs, sweep, uri):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment, = [found for found in client.search_experiments() if found.name != "Default"]
+    found = {run.data.tags["run"]: run for run in client.search_runs([experiment.experiment_id], max_results=5000) if "run" in run.data.tags}
+    assert set(found) == {run.id for run in runs}
+    for run in runs:
+        events = [json.loads(line) for line in (run.folder(sweep.root) / "events.jsonl").read_text().splitlines()]
+        assert found[run.id].info.status == "FINISHED"
+        for name, kind in (("loss", "train"), ("frechet_small-conv", "eval")):
+            stored = [point.step for point in client.get_metric_history(found[run.id].info.run_id, name)]
+            assert stored == [event["images"] for event in events if event["event"] == kind], (run.id, name)
+
+
+@pytest.mark.parametrize("seconds", [2])
+def test_jobs_project_into_a_server_themselves(sweep, tmp_path, seconds):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sweep.write("inside")
+    process = server(tmp_path, port)
+    try:
+        sweep.submit("--only", "role=pilot", "--tracking", f"http://127.0.0.1:{port}", "--time", "10")
+        sweep.wait()
+        check_histories([run for run in sweep.runs() if run.role == "pilot"], sweep, f"http://127.0.0.1:{port}")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
