@@ -64,7 +64,7 @@ def _submit_slurm(suite: Suite, everything: list[Run], wanted: list[Run], chosen
     left = _missing(wanted, o, held)
     parallel = suite.training.threads * suite.training.processes
     settings = cluster.parameters(chosen, scheduler.PREFIX + suite.name, parallel)
-    _check_interval(left, chosen)
+    _check_interval(left, settings["timeout_min"], settings["slurm_signal_delay_s"])
     arrays = _arrays(left, chosen)
     jobs = sum(len(array) for _, array in arrays)
     print(f"{suite.name}: {len(left)} of {len(wanted)} runs to submit, {jobs} jobs in {len(arrays)} arrays on slurm"
@@ -96,17 +96,16 @@ def _missing(wanted: list[Run], o: argparse.Namespace, held: set[str]) -> list[R
     return [run for run in wanted if standing[run.id] not in skip and run.id not in held]
 
 
-def _check_interval(left: list[Run], chosen: Profile) -> None:
+def _check_interval(left: list[Run], minutes: int, warning: int) -> None:
     """BadInput if a job may end before its first checkpoint: it would start over for ever."""
     from bench import costs
 
-    usable = chosen.time * 60 - chosen.signal_delay
     for run in {run.cell: run for run in left}.values():
         interval = costs.of(run).seconds / run.checkpoints
-        if interval > usable:
-            need = math.ceil((interval + chosen.signal_delay) / 60)
-            raise BadInput(f"--time: {chosen.time} minutes less {chosen.signal_delay} s of warning is shorter than a checkpoint "
-                           f"interval of {run.cell} (about {interval:,.0f} s, see plan); at least {need}, or more checkpoints")
+        if interval > minutes * 60 - warning:
+            need = math.ceil((interval + warning) / 60)
+            raise BadInput(f"--time: {minutes} minutes less {warning} s of warning is shorter than a checkpoint interval of "
+                           f"{run.cell} (about {interval:,.0f} s, see plan); at least {need}, or more checkpoints")
 
 
 def _arrays(left: list[Run], chosen: Profile) -> list[tuple[str, list[list[Run]]]]:
@@ -161,7 +160,7 @@ def _sbatch(works: list[Any], settings: dict[str, Any], folder: Path, after: lis
     except AssertionError as error:
         raise BadInput(f"--set: {error}") from None
     try:
-        with submitit.helpers.clean_env(), executor.batch():
+        with _no_outer_job(), executor.batch():
             jobs = [executor.submit(work) for work in works]
     except submitit.core.utils.FailedJobError as error:
         raise BadInput(f"sbatch refused the job: {' '.join(str(error).split())}") from None
@@ -183,6 +182,17 @@ def _describe(arrays: list[tuple[str, list[list[Run]]]], settings: dict[str, Any
         print(*(f"  {line}" for line in text.splitlines() if line.startswith("#SBATCH")), sep="\n")
         print(*(f"  {index}: {' '.join(run.id for run in runs)}" for index, runs in enumerate(elements)), sep="\n")
     print("report: 1 job, after all of them")
+
+
+@contextmanager
+def _no_outer_job() -> Iterator[None]:
+    """Submitting from inside a job would inherit its SLURM_ variables; where the cluster is must stay."""
+    import submitit
+
+    kept = {key: os.environ[key] for key in ("SLURM_CONF",) if key in os.environ}
+    with submitit.helpers.clean_env():
+        os.environ.update(kept)
+        yield
 
 
 @contextmanager
