@@ -103,7 +103,8 @@ def _train(run: Run, root: Path, data: Path) -> None:
 
 
 def outcome(run: Run, root: Path) -> tuple[str, list[dict]]:
-    """What a run ended with: a digest of its last checkpoint's tensors, and its log without clocks and resume lines."""
+    """What a run ended with: a digest of its last checkpoint's tensors, and its log without clocks, resume lines and the
+    state of the code, which somebody may edit meanwhile."""
     import hashlib
 
     import torch
@@ -120,7 +121,7 @@ def outcome(run: Run, root: Path) -> tuple[str, list[dict]]:
         for name, value in sorted(moments.items()):
             digest.update(f"{index} {name}".encode() + torch.as_tensor(value).numpy().tobytes())
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    kept = [{key: value for key, value in event.items() if key != "time" and not key.endswith("seconds")}
+    kept = [{key: value for key, value in event.items() if key not in ("time", "code", "git") and not key.endswith("seconds")}
             for event in events if event["event"] != "resume"]
     return digest.hexdigest(), kept
 

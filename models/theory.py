@@ -1,0 +1,97 @@
+"""The bounds of ScaleLong (arXiv 2310.13545) as functions, and the additive toy network that they are about.
+
+    UNet(x) = f_0(x),   f_i(x) = b_{i+1}(kappa_{i+1} a_{i+1}(x) + f_{i+1}(a_{i+1}(x))),   f_N the middle block.
+
+a_i are encoder blocks, b_i decoder blocks, kappa_i the factor on skip i (1 shallowest, N deepest). Real backbones join
+a skip by concatenation: there these are predictions of order, not of value. docs/stability.md says what was found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.scaling import REGISTRY, Scaling, Where
+
+
+def coefficients(method: str, n: int, **parameters: float) -> list[float]:
+    """kappa_1 .. kappa_n of a method that multiplies each skip by a fixed number; ValueError for one that does not.
+
+    Asked of the method itself: what it makes of a skip of ones, whose levels are its places.
+    """
+    wheres = [Where(index=i, N=n, level=i, levels=n, channels=4, tokens=4, trunk=4, patches=4) for i in range(1, n + 1)]
+    scaling = REGISTRY[method](wheres, **parameters)
+    if any(True for _ in scaling.parameters()) or type(scaling).join is not Scaling.join:
+        raise ValueError(f"method: {method!r} has no fixed factor; choose from none, inv_sqrt2, constant, constant_reversed, no_skip")
+    ones = torch.ones(1, 4, 4)
+    return [float(scaling.skip(ones, where).mean()) for where in wheres]
+
+
+def sum_of_squares(kappas: Sequence[float], first: int = 1) -> float:
+    """sum_{j=first..N} kappa_j^2, which governs norms (Theorem 3.1) and gradients (Theorem 3.2) of block `first`."""
+    return math.fsum(kappa**2 for kappa in kappas[first - 1:])
+
+
+def constant_limit(kappa: float) -> float:
+    """What sum_j kappa^(2(j-1)) never exceeds, whatever the depth: 1 / (1 - kappa^2). kappa in (0, 1)."""
+    return 1 / (1 - kappa**2)
+
+
+def expected_square(alpha_bar: float | Tensor, second_moment: float = 1 / 3) -> float | Tensor:
+    """E||x_t||^2 / m at a noise level: abar E[x_0^2] + 1 - abar. second_moment: 1/3 for x_0 uniform on [-1, 1]."""
+    return alpha_bar * second_moment + 1 - alpha_bar
+
+
+def input_norm(alpha_bars: Tensor, second_moment: float = 1 / 3) -> float:
+    """E_t E||x_t||^2 / m over the timesteps of a schedule: (1 - (1 - E[x_0^2]) E_t abar_t), the paper's Lemma on the input.
+
+    alpha_bars: (T,) on a uniform grid of times. With second_moment = 1/3 this is 1 - (2/3) E_t abar_t.
+    """
+    return float(1 - (1 - second_moment) * alpha_bars.double().mean())
+
+
+def robustness_bound(kappas: Sequence[float], encoders: Sequence[float], decoders: Sequence[float], middle: float) -> float:
+    """A Lipschitz constant of the additive network: sum_i kappa_i M0^i + Lip(f_N) M0^N, M0 = max_j Lip(a_j) Lip(b_j).
+
+    Rigorous in this form: f_{i-1} has Lip(b_i)(kappa_i Lip(a_i) + Lip(f_i) Lip(a_i)) <= M0 (kappa_i + Lip(f_i)), and
+    the nesting gives the sum. With M0 = max_j Lip(b_j o a_j), as the paper may be read, the nested product of
+    b_1 .. b_i and a_i .. a_1 is not covered.
+    """
+    m0 = max(a * b for a, b in zip(encoders, decoders, strict=True))
+    return math.fsum(kappa * m0**i for i, kappa in enumerate(kappas, 1)) + middle * m0 ** len(kappas)
+
+
+class AdditiveUNet(nn.Module):
+    """The network of the theory: one linear layer and ReLU per block, Kaiming-initialised, skips added.
+
+    kappas: kappa_1 .. kappa_N. forward: (B, m) -> (B, m).
+    """
+
+    def __init__(self, kappas: Sequence[float], width: int, generator: torch.Generator | None = None, gain: float = 1.0) -> None:
+        super().__init__()
+        self.kappas, n = tuple(kappas), len(kappas)
+        std = gain * math.sqrt(2 / width)
+
+        def layers(count: int) -> nn.ParameterList:
+            return nn.ParameterList(nn.Parameter(std * torch.randn(width, width, generator=generator)) for _ in range(count))
+
+        self.a, self.b, self.middle = layers(n), layers(n), layers(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """h_0 = f_0(x)."""
+        skips = []
+        for weight in self.a:
+            x = torch.relu(x @ weight.T)
+            skips.append(x)
+        x = torch.relu(x @ self.middle[0].T)
+        for kappa, weight in zip(self.kappas[::-1], reversed(self.b), strict=True):
+            x = torch.relu((kappa * skips.pop() + x) @ weight.T)
+        return x
+
+    def bound(self) -> float:
+        """Its robustness bound from the spectral norms of its layers; ReLU has Lipschitz constant 1."""
+        encoders, decoders = ([float(torch.linalg.matrix_norm(w.detach(), 2)) for w in ws] for ws in (self.a, self.b))
+        return robustness_bound(self.kappas, encoders, decoders, float(torch.linalg.matrix_norm(self.middle[0].detach(), 2)))
