@@ -30,12 +30,14 @@ latent: .venv/latent  ## add the optional extra: autoencoder and text encoder, t
 reproduce: setup  ## train SUITE (quick) and write its report; the same command resumes
 	$(BENCH) run $(SUITE) --root $(ROOT) --data $(DATA)
 	$(BENCH) report $(SUITE) --root $(ROOT)
+	$(BENCH) sync $(SUITE) --root $(ROOT)
 
 smoke:      ## the same for the suite smoke, in two minutes
 	@$(MAKE) --no-print-directory reproduce SUITE=smoke
 
-test: setup latent  ## run the tests
+test: setup latent  ## run the tests, all but those of tests/slurm
 	.venv/bin/python -m pytest
+	@echo "tests/slurm (a real cluster on this machine) is left out: make test-slurm installs what it needs, as root, and runs it"
 
 sweep: setup  ## submit SUITE to CLUSTER (slurm), with FLAGS="--partition gpu --gpus-per-node 1"; the same command again submits what is missing
 	$(BENCH) submit $(SUITE) --cluster $(CLUSTER) --root $(ROOT) --data $(DATA) $(FLAGS)

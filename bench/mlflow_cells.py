@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from bench import mlflow_store as store
 from reports import reading
@@ -52,6 +54,29 @@ def project_results(client: MlflowClient, parent: str, known: Run | None, report
         client.log_artifact(parent, str(report / "index.html"))
     withheld = "; ".join(f"{row.get('method')}: {row['withheld']}" for row in rows if row.get("withheld"))
     store.set_tags(client, parent, {"withheld": withheld or "nothing", REPORT: digest})
+
+
+def project_links(client: MlflowClient, experiment: str, parent: str, known: dict[str, Run], cell: str) -> None:
+    """Links on the cell's page to the curves of each pair's arms, of the runs that MLflow knew when the pass began."""
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    metric = "fid"
+    for run in known.values():
+        tags = run.data.tags
+        if f"{tags.get('dataset')}/{tags.get('backbone')}" == cell and tags.get("role") in ("paired", "null"):
+            pairs.setdefault(tags["pair"], []).append((tags["run"], run.info.run_id))
+            metric = next((name for name in run.data.metrics if name.startswith("frechet_")), metric)
+    links = [f"[seed {pair}]({_curves(experiment, [run for _, run in sorted(pairs[pair])], metric)})" for pair in sorted(pairs, key=int)]
+    before = known.get(f"cell {cell}")
+    text = f"Distance over images, arm against arm: {' · '.join(links)}"
+    if links and (before is None or before.data.tags.get("mlflow.note.content") != text):
+        store.set_tags(client, parent, {"mlflow.note.content": text})
+
+
+def _curves(experiment: str, runs: list[str], metric: str) -> str:
+    """MLflow's page with one metric of several runs, on a log axis."""
+    words = {"runs": runs, "metric": metric, "experiments": [experiment], "plot_metric_keys": [metric]}
+    query = "&".join(f"{key}={quote(json.dumps(value, separators=(',', ':')))}" for key, value in words.items())
+    return f"#/metric?{query}&x_axis=step&y_axis_scale=log&line_smoothness=1&show_point=true"
 
 
 def _rows(content: Any) -> list[dict]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import lock, mlflow_store as store
-from bench.mlflow_cells import project_cell, project_results
+from bench.mlflow_cells import project_cell, project_links, project_results
 from bench.mlflow_store import NAME, SENT, Unreachable, default_uri
 from bench.mlflow_ui import ui
 from reports import reading
@@ -68,6 +68,7 @@ def sync(root: Path, suite: str, uri: str | None = None) -> Summary:
                 if begun and f"{entry['dataset']}/{entry['backbone']}" == cell:
                     _project(client, experiment, known.get(entry["run"]), parent, folder / entry["run"], summary)
             project_results(client, parent, known.get(f"cell {cell}"), folder / "report", cell)
+            project_links(client, experiment, parent, known, cell)
     return summary
 
 

@@ -444,3 +444,21 @@ def test_ui_answers_on_loopback_and_leaves_nothing_behind(root):
     assert "MLflow" in page and process.wait(30) == 0
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_cell_links_to_the_curves_of_each_pair(root):
+    """Of the runs that were there when the pass began: the second pass knows them."""
+    for run in plan(suites.load(str(root / "tiny.yaml"))):
+        if run.pair in (0, 1):
+            write(run.folder(root), run.config, 3, done=True)
+    for _ in range(2):
+        projection.sync(root, "tiny")
+    client = MlflowClient(projection.default_uri(root))
+    experiment = client.get_experiment_by_name("tiny").experiment_id
+    cell, = client.search_runs([experiment], "tags.role = 'cell'")
+    first, second = cell.data.tags["mlflow.note.content"].split("[seed 1]")
+    arms = client.search_runs([experiment], "tags.role IN ('paired', 'null')")
+    assert "[seed 0](#/metric?runs=" in first and "metric=%22frechet_small-conv%22" in first
+    assert len(arms) == 6  # two pairs of two arms and a null run
+    for run in arms:
+        assert run.info.run_id in (first if run.data.tags["pair"] == "0" else second)

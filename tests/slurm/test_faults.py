@@ -114,10 +114,9 @@ def test_a_disk_that_fills_up_during_a_checkpoint(long, tmp_path):
         filler = long.sweep.root / "filler"
         long.submit("--time", "10")
         long.wait_checkpoints()
-        with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
             while True:
                 file.write(bytes(4096))
-                file.flush()
         long.sweep.wait()
         assert not (long.folder / "result.json").exists()
         said = [line for line in long.sweep.log().splitlines() if ": failed: " in line]
