@@ -29,6 +29,7 @@ class Run:
     label: str  # the method as the suite's reader writes it
     spec: dict
     checkpoints: int = 20  # how many, evenly spaced; cannot change a result
+    probes: bool = False  # whether the run also measures itself; cannot change a result
 
     @property
     def hash(self) -> str:
@@ -78,9 +79,9 @@ def _run(suite: Suite, cell: Cell, arm: str, seed: int, role: str, pair: int | N
     evaluation = training.evaluation.model_dump(exclude={"count", "first"})
     spec = {"protocol": PROTOCOL, "dataset": cell.dataset, "backbone": cell.backbone,
             "method": {"name": method.name, **method.params}, "seed": seed,
-            **training.model_dump(exclude={"evaluation", "checkpoints"}),
+            **training.model_dump(exclude={"evaluation", "checkpoints", "probes"}),
             "evaluation": {"images": evaluation_images(training), **evaluation}}
-    return Run(suite.name, role, pair, method.label, fastest.resolve(spec), training.checkpoints)
+    return Run(suite.name, role, pair, method.label, fastest.resolve(spec), training.checkpoints, training.probes)
 
 
 def method_text(spec: dict) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-STREAMS = ("init", "gate", "order", "augment", "time", "noise", "dropout", "sample")
+STREAMS = ("init", "gate", "order", "augment", "time", "noise", "dropout", "sample", "probe")
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ class Training(Strict):
     processes: Positive = 1  # DDP on one node, one device each; batch is of all together
     threads: Positive = 1
     checkpoints: Positive = 20  # per run, evenly spaced; no part of a run's identity
+    probes: bool = False  # norms, gradients, gates, responses, see bench/probes.py; no part of a run's identity
 
     @model_validator(mode="after")
     def _consistent(self) -> Training:
@@ -113,6 +114,8 @@ class Training(Strict):
         for key in ("processes", "accumulate"):
             if self.batch % (parts := self.processes * (self.accumulate if key == "accumulate" else 1)):
                 raise ValueError(f"{key}: {getattr(self, key)} does not fit; batch {self.batch} is no multiple of {parts}")
+        if self.probes and (self.compile or self.processes > 1):
+            raise ValueError(f"probes: {self.probes} does not fit; hooks need compile: false and processes: 1")
         images = evaluation_images(self)
         if len(images) < self.evaluation.count:
             raise ValueError(f"evaluation.count: {self.evaluation.count} evaluations do not fit into "

@@ -23,6 +23,7 @@ from bench.evaluate import Evaluator, Measured, save_grid
 from bench.eventlog import EventLog
 from bench.lock import FolderLock
 from bench.plan import Run, claim, method_text
+from bench.probes import Probes
 from bench.record import write_json
 from bench.streams import Streams
 from datasets import Store
@@ -74,6 +75,7 @@ class Trainer:
         self.images, self.seconds, self.draws = 0, 0.0, ""
         self.saving = 0.0  # seconds spent on checkpoints since this process took the run
         self.losses: list[float] = []  # since the last train event
+        self.probes = Probes(self.model, self.schedule, self.streams.cell(), spec["budget"], spec["batch"]) if run.probes else None
 
     # Start and resume -------------------------------------------------------------------------------------------------
 
@@ -105,6 +107,8 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.images, self.seconds, self.draws, self.losses = (state[k] for k in ("images", "seconds", "draws", "losses"))
+        if self.probes:
+            self.probes.restore(state["probes"])
 
     def save(self) -> None:
         """Write a checkpoint. Its event goes first, so that the log up to `log_bytes` is the log of these weights."""
@@ -113,7 +117,8 @@ class Trainer:
         checkpoint.save(self.folder / "checkpoints", self.images, {
             "hash": self.run.hash, "images": self.images, "seconds": self.seconds, "draws": self.draws,
             "losses": self.losses, "log_bytes": self.log.size, "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict()})
+            "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "probes": self.probes.state if self.probes else {}})
         self.saving += time.perf_counter() - began
 
     # Train ------------------------------------------------------------------------------------------------------------
@@ -139,6 +144,7 @@ class Trainer:
             if self.images in evaluations and ranks.rank() == 0:
                 self.evaluate()
             if self.images in saves and ranks.rank() == 0:
+                self._probe_response()
                 self.save()
         return "complete"
 
@@ -151,7 +157,11 @@ class Trainer:
 
     def step(self) -> float:
         """One optimizer step on the next batch; returns its loss."""
-        loss = self.gradients(self.batch())
+        watch = self.probes.watch() if self.probes and self.images + self.spec["batch"] in self.probes.points else None
+        with watch.forward() if watch else nullcontext():
+            loss = self.gradients(self.batch())
+        if watch:
+            watch.after_backward()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.step()
@@ -159,6 +169,10 @@ class Trainer:
             torch._foreach_lerp_(*self.weights, 1 - self.decay)
         self.images += self.spec["batch"]
         self.losses.append(ranks.mean(loss).item())
+        if self.probes:
+            self.probes.loss(self.losses[-1])
+        if watch:
+            self._event("probe", probe="norms", **watch.after_step())
         return self.losses[-1]
 
     def gradients(self, batch: Batch) -> Tensor:
@@ -197,6 +211,12 @@ class Trainer:
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
+    def _probe_response(self) -> None:
+        """Off the training clock."""
+        if self.probes:
+            batch = self.batches.draw(0).to(self.device)  # the same images at each checkpoint, and for each arm
+            self._event("probe", probe="response", **self.probes.response(batch))
+
     # Evaluate and end -------------------------------------------------------------------------------------------------
 
     def evaluate(self) -> None:
@@ -217,6 +237,9 @@ class Trainer:
             measured = [self._measure(repeat) for repeat in range(1, self.spec["evaluation"]["repeats"] + 1)]
             self._event("probe", probe="evaluation_noise", fids=[one.fid for one in measured],
                         sample_seconds=sum(one.sample_seconds for one in measured))
+        if self.probes:
+            for found in self.probes.conclude(reading.read_events(self.folder)):
+                self._event("probe", **found)
         reason = {"reason": f"loss is {self.losses[-1]} at {self.images} images"} if status == "diverged" else {}
         self._event("end", flush=True, seconds=self.seconds, checkpoint_seconds=self.saving, status=status, **reason)
         self.log.close()

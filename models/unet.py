@@ -153,6 +153,17 @@ class UNet(nn.Module):
             self._zero()
         self.scaling = Scaling(self.wheres)
 
+    @property
+    def encoder(self) -> tuple[nn.Module, ...]:
+        """What skips leave from, shallowest first: the first convolution, the stages, the downsamplings."""
+        parts = ([*level["blocks"], *([level["sample"]] if "sample" in level else [])] for level in self.down)
+        return (self.conv_in, *(part for level in parts for part in level))
+
+    @property
+    def decoder(self) -> tuple[nn.Module, ...]:
+        """The stages that skips enter, shallowest first: in the order of `wheres`."""
+        return tuple(stage for level in self.up for stage in level["blocks"])[::-1]
+
     def _way_down(self) -> tuple[int, list[Where]]:
         """Make the encoder: its last channels, and its long skips, shallowest first, without `trunk` and N."""
         config, levels, channels = self.config, len(self.config.mult), self.config.channels

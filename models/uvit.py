@@ -105,6 +105,16 @@ class UViT(nn.Module):
         self.wheres = config.wheres()
         self.scaling = Scaling(self.wheres)
 
+    @property
+    def encoder(self) -> tuple[nn.Module, ...]:
+        """The blocks that skips leave from, shallowest first."""
+        return tuple(self.in_blocks)
+
+    @property
+    def decoder(self) -> tuple[nn.Module, ...]:
+        """The blocks that skips enter, shallowest first: in the order of `wheres`."""
+        return tuple(self.out_blocks)[::-1]
+
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         """The predicted noise, of the shape of x (out_channels for C)."""
         config = self.config

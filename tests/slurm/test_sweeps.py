@@ -231,3 +231,18 @@ def test_jobs_project_into_a_server_themselves(sweep, tmp_path, seconds):
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def test_a_run_on_two_processes(sweep, tmp_path):
+    """DDP inside a job: the same run as two processes train it here."""
+    sweep.write("pair", processes=2)
+    said = sweep.submit("--only", "role=pilot,seed=100", "--dry-run")
+    assert "#SBATCH --cpus-per-task=2" in said
+    sweep.submit("--only", "role=pilot,seed=100", "--time", "10")
+    sweep.wait()
+    run = sweep.runs()[0]
+    assert state(run.folder(sweep.root)) == "done", sweep.log()
+    local = subprocess.run([sys.executable, "-m", "bench", "run", sweep.suite, "--root", str(tmp_path / "local"), "--data", str(sweep.data),
+                            "--only", "role=pilot,seed=100", "--sync-every", "0"], cwd=HERE, capture_output=True, text=True)
+    assert local.returncode == 0, local.stderr
+    assert outcome(run, sweep.root) == outcome(run, tmp_path / "local")

@@ -1,0 +1,231 @@
+"""What a run measures of itself: norms, gradients, gates, spikes and the response to a perturbed input.
+
+ScaleLong (arXiv 2310.13545) argues that skip coefficients govern how far these swing. Nothing here draws from a
+training stream or changes a weight: a run with probes ends with the bits of one without, and its identity is the same.
+
+    norms         at POINTS steps, on the training clock: ||h|| of every decoder block's output (mean over images),
+                  gradient norm per block and in total, ||dw|| / ||w||, gates of LS (10, 50, 90 % per skip)
+    response      at checkpoints, off the clock: ||f(x + d) - f(x)|| / ||d|| at LEVELS of noise, for a random direction
+                  and for the worst one (power iteration on J^T J); the share of each decoder block that its skip makes
+    <name>_oscillation, loss_spikes, ...      one number at the end, which claims compare
+
+Oscillation of a series: the mean, over windows of WINDOW consecutive points of its second half, of (largest - least) / 2.
+A spike: a step's loss above the median of the HISTORY steps before it by more than SPIKE robust standard deviations
+(1.4826 times the median distance from the median); its size is loss / median.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bench.batches import Batch
+from bench.diffusion import Schedule
+from bench.streams import Streams
+from models.scaling import Calibration
+
+POINTS = 128
+WINDOW = 9
+HISTORY, SPIKE = 50, 6.0
+LEVELS = (0.1, 0.5, 0.9)  # times t of the diffusion
+IMAGES = 8  # in a response
+STEP = 0.01  # ||d|| / ||x|| of a random direction
+ITERATIONS = 8  # of the power method
+
+
+class Probes:
+    """The probes of one run. `state` goes into its checkpoints."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule, streams: Streams, budget: int, batch: int) -> None:
+        self.model, self.schedule, self.streams = model, schedule, streams
+        steps = budget // batch
+        self.points = {(k + 1) * steps // min(POINTS, steps) * batch for k in range(min(POINTS, steps))}
+        self.history: list[float] = []
+        self.spikes: list[float] = []
+
+    @property
+    def state(self) -> dict[str, list[float]]:
+        """What a resumed run needs."""
+        return {"history": list(self.history), "spikes": list(self.spikes)}
+
+    def restore(self, state: dict[str, list[float]]) -> None:
+        """Go on from a checkpoint."""
+        self.history, self.spikes = list(state["history"]), list(state["spikes"])
+
+    def loss(self, value: float) -> None:
+        """Count a spike, if the loss of a step is one."""
+        if len(self.history) == HISTORY:
+            middle = float(np.median(self.history))
+            spread = 1.4826 * float(np.median(np.abs(np.subtract(self.history, middle))))
+            if value > middle + SPIKE * spread:
+                self.spikes.append(value / middle)
+        self.history = [*self.history[-HISTORY + 1:], value]
+
+    def watch(self) -> Watch:
+        """The probe of one step."""
+        return Watch(self.model)
+
+    # Off the clock ----------------------------------------------------------------------------------------------------
+
+    def response(self, batch: Batch) -> dict[str, Any]:
+        """The fields of a `response` event, on the first images of a batch."""
+        began = time.perf_counter()
+        x, condition = batch.x[:IMAGES], None if batch.condition is None else batch.condition[:IMAGES]
+        training = self.model.training
+        self.model.eval()
+        try:
+            found = [self._level(x, condition, level) for level in range(len(LEVELS))]
+            shares = self._shares(x, condition)
+        finally:
+            self.model.train(training)
+        worst = float(np.exp(np.mean([np.log(one["worst"]) for one in found])))
+        return {"value": worst, "levels": found, "shares": shares, "probe_seconds": time.perf_counter() - began}
+
+    def _noisy(self, x: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """(x_t, network times): the same noise for every arm and checkpoint."""
+        t = torch.full((len(x),), LEVELS[level], device=x.device)
+        noise = torch.randn(x.shape, generator=self.streams.generator("probe", level)).to(x.device)
+        alpha, sigma = (value.view(-1, 1, 1, 1).to(x) for value in (self.schedule.alpha(t), self.schedule.sigma(t)))
+        return alpha * x + sigma * noise, self.schedule.network_time(t)
+
+    def _level(self, x: Tensor, condition: Tensor | None, level: int) -> dict[str, float]:
+        x, t = self._noisy(x, level)
+        d = torch.randn(x.shape, generator=self.streams.generator("probe", level, 1)).to(x)
+        # The written-out attention: the fused kernels have no forward-mode derivative.
+        with sdpa_kernel(SDPBackend.MATH):
+            return {"t": LEVELS[level], **response(lambda y: self.model(y, t, condition), x, d)}
+
+    @torch.no_grad()
+    def _shares(self, x: Tensor, condition: Tensor | None) -> list[float]:
+        """Per skip, shallowest first: ||B(join(h, s)) - B(join(h, 0))|| / ||B(join(h, s))||, B the decoder block."""
+        x, t = self._noisy(x, len(LEVELS) // 2)
+        scaling, shares = self.model.scaling, []
+        blocks = {where: block for where, block in zip(self.model.wheres, self.model.decoder, strict=True)}
+        joined: dict[Any, Tensor] = {}
+
+        def join(trunk: Tensor, s: Tensor, where: Any) -> Tensor:
+            joined[where] = type(scaling).join(scaling, trunk, torch.zeros_like(s), where)
+            return type(scaling).join(scaling, trunk, s, where)
+
+        def share(where: Any) -> Callable:
+            def hook(block: nn.Module, inputs: tuple, output: Tensor) -> None:
+                if (without := joined.pop(where, None)) is not None:  # the second call is our own
+                    other = block(without, *inputs[1:])
+                    shares.append((where.index, float((output - other).norm() / output.norm())))
+            return hook
+
+        with ExitStack() as stack:
+            for where, block in blocks.items():
+                stack.callback(block.register_forward_hook(share(where)).remove)
+            scaling.join = join
+            try:
+                self.model(x, t, condition)
+            finally:
+                del scaling.join
+        return [value for _, value in sorted(shares)]
+
+    def conclude(self, events: Sequence[dict]) -> Iterator[dict[str, Any]]:
+        """The one-number probes at the end of a run, from its own log."""
+        norms = [event for event in events if event["event"] == "probe" and event["probe"] == "norms"]
+        if len(norms) >= 2 * WINDOW:
+            features = np.array([event["features"] for event in norms])
+            yield {"probe": "feature_oscillation", "value": oscillation(features).mean()}
+            yield {"probe": "feature_norm", "value": features[len(features) // 2:].mean()}
+            yield {"probe": "gradient_oscillation", "value": float(oscillation(np.array([[e["gradient"]] for e in norms]))[0])}
+        responses = [event for event in events if event["event"] == "probe" and event["probe"] == "response"]
+        if responses:
+            yield {"probe": "input_sensitivity", "value": responses[-1]["value"]}
+        yield {"probe": "loss_spikes", "value": float(len(self.spikes)), "largest": max(self.spikes, default=1.0)}
+
+
+class Watch:
+    """One probed step: `with watch.forward(): ...`, then after the backward pass and after the optimizer's step."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.features: dict[int, Tensor] = {}
+        self.gates: list[Tensor] = []
+        self.found: dict[str, Any] = {}
+
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """Hooks on the decoder blocks and the calibration nets; gone afterwards."""
+        with ExitStack() as stack:
+            for index, block in enumerate(self.model.decoder):
+                stack.callback(block.register_forward_hook(self._feature(index)).remove)
+            for module in self.model.scaling.modules():
+                if isinstance(module, Calibration):
+                    stack.callback(module.register_forward_hook(self._gate).remove)
+            yield
+
+    def _feature(self, index: int) -> Callable:
+        def hook(block: nn.Module, inputs: tuple, output: Tensor) -> None:
+            self.features[index] = output.detach().flatten(1).float().norm(dim=1).mean()
+        return hook
+
+    def _gate(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self.gates.append(output.detach().float().flatten())
+
+    def after_backward(self) -> None:
+        """Gradient norms, and the weights as they were."""
+        named = {"encoder": self.model.encoder, "decoder": self.model.decoder}
+        self.found["gradients"] = {name: [float(_norm([p.grad for p in block.parameters()])) for block in blocks]
+                                   for name, blocks in named.items()}
+        weights = list(self.model.parameters())
+        self.found["gradient"] = float(_norm([p.grad for p in weights]))
+        self.before = [p.detach().clone() for p in weights]
+
+    def after_step(self) -> dict[str, Any]:
+        """The fields of a `norms` event. Decoder blocks and gates shallowest first."""
+        weights = [p.detach() for p in self.model.parameters()]
+        change = torch._foreach_sub(weights, self.before)
+        self.found["update"] = float(_norm(change) / _norm(weights))
+        self.found["features"] = [float(self.features[index]) for index in sorted(self.features)]
+        if self.gates:  # joined deepest first
+            levels = torch.tensor([0.1, 0.5, 0.9])
+            self.found["gates"] = [torch.quantile(gate.cpu(), levels).tolist() for gate in reversed(self.gates)]
+        return self.found
+
+
+def _norm(tensors: Sequence[Tensor | None]) -> Tensor:
+    return nn.utils.get_total_norm([t for t in tensors if t is not None])
+
+
+def oscillation(series: np.ndarray) -> np.ndarray:
+    """Per column of (points, columns): see the head of this file. ValueError for fewer than 2 WINDOW points."""
+    if len(series) < 2 * WINDOW:
+        raise ValueError(f"series: {len(series)} points are too few; at least {2 * WINDOW}")
+    late = series[len(series) // 2:]
+    windows = np.lib.stride_tricks.sliding_window_view(late, WINDOW, axis=0)
+    return ((windows.max(-1) - windows.min(-1)) / 2).mean(0)
+
+
+def response(f: Callable[[Tensor], Tensor], x: Tensor, d: Tensor, iterations: int = ITERATIONS) -> dict[str, float]:
+    """||f(x + e) - f(x)|| / ||e||, the mean over images, for e along d with ||e|| = STEP ||x||, and for the worst direction.
+
+    The worst: the largest singular value of the Jacobian at each image, by the power method on J^T J from d; it
+    approaches it from below. x, d: (B, C, H, W); f acts on each image alone.
+    """
+    from torch.func import jvp, vjp
+
+    def size(y: Tensor) -> Tensor:
+        return y.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+    small = d / size(d) * size(x) * STEP
+    with torch.no_grad():
+        random = (size(f(x + small) - f(x)) / size(small)).mean()
+    v = d / size(d)
+    _, back = vjp(f, x)
+    for _ in range(iterations):
+        _, forward = jvp(f, (x,), (v,))
+        largest = size(forward)
+        v, = back(forward)
+        v = (v / size(v)).detach()
+    return {"random": float(random), "worst": float(largest.detach().mean())}
