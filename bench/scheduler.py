@@ -82,16 +82,19 @@ def largest_array() -> int | None:
 
 def check_partition(name: str | None, minutes: int) -> None:
     """BadInput for a partition that does not exist, or whose limit is below the time asked for."""
-    text = ask("sinfo", "-h", "-o", "%R|%l")
+    text = ask("sinfo", "-h", "-o", "%P|%l")  # a star marks the default
     if text is None:
         raise BadInput("--cluster: 'slurm' has sbatch here, but sinfo gets no answer from its controller")
-    limits = dict(line.split("|") for line in text.split())
+    found = dict(line.split("|") for line in text.split())
+    limits = {key.rstrip("*"): value for key, value in found.items()}
     if name is None:
-        return
+        name = next((key.rstrip("*") for key in found if key.endswith("*")), None)
+        if name is None:
+            return
     if name not in limits:
         raise unknown("--partition", name, sorted(limits))
     longest = _minutes(limits[name])
-    if longest is not None and minutes > longest:
+    if longest is not None and minutes > longest:  # such a job would wait for ever
         raise BadInput(f"--time: {minutes} minutes is more than the {longest} that partition {name} allows")
 
 

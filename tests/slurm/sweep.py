@@ -63,7 +63,8 @@ class Sweep:
 
     def submit(self, *words: str, **more: object) -> str:
         """Everything that is missing."""
-        return self.bench("submit", "--cluster", "slurm", *words, **more)
+        limit = () if "--time" in words or "--profile" in words else ("--time", "10")
+        return self.bench("submit", "--cluster", "slurm", *words, *limit, **more)
 
     def batches(self) -> list[dict]:
         """What was submitted."""

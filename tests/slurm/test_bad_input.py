@@ -13,6 +13,7 @@ from sweep import HERE
 @pytest.mark.parametrize(("words", "message"), [
     (("--partition", "nowhere"), "--partition: 'nowhere' is unknown; choose from high, low"),
     (("--partition", "low", "--time", "3000"), "--time: 3000 minutes is more than the 20 that partition low allows"),
+    (("--time", "21"), "--time: 21 minutes is more than the 20 that partition low allows"),
     (("--set", "budget=1"), "--set: 'budget' is a key of the suite"),
     (("--set", "walltime=1"), "--set: 'walltime' is unknown; choose from account"),
     (("--set", "nodes=two"), "--set: "),
@@ -53,7 +54,7 @@ def test_a_folder_that_the_nodes_do_not_share(sweep):
     sweep.write("alone")
     sweep.root.mkdir()
     command = (f"mount -t tmpfs tmpfs {sweep.root} && exec {sys.executable} -m bench submit {sweep.suite} --cluster slurm "
-               f"--root {sweep.root} --data {sweep.data}")
+               f"--root {sweep.root} --data {sweep.data} --time 10")
     done = subprocess.run(["unshare", "-m", "sh", "-c", command], cwd=HERE, env=sweep.cluster.environment, capture_output=True, text=True)
     if "mount" in done.stderr:
         pytest.skip("mounting is not allowed here")

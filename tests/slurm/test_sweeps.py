@@ -54,7 +54,7 @@ def test_smoke_ends_with_the_bits_of_a_local_run(sweep, tmp_path):
 
 def test_two_submissions_at_the_same_moment_train_each_run_once(sweep):
     sweep.write("twice")
-    words = ("submit", sweep.suite, "--root", str(sweep.root), "--data", str(sweep.data), "--cluster", "slurm", "--runs-per-job", "4")
+    words = ("submit", sweep.suite, "--root", str(sweep.root), "--data", str(sweep.data), "--cluster", "slurm", "--runs-per-job", "4", "--time", "10")
     both = [sweep.start(*words) for _ in range(2)]
     said = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
