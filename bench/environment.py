@@ -18,6 +18,7 @@ from torch import nn
 import models
 from bench import snapshot
 from datasets import Store
+from models import theory
 
 if TYPE_CHECKING:
     from bench.evaluate import Evaluator
@@ -33,7 +34,8 @@ def describe(spec: dict, run: Run, model: nn.Module, store: Store, evaluator: Ev
     return {
         "run": run.id, "hash": run.hash, "protocol": spec["protocol"],
         "params": total, "backbone_params": total - method, "method_params": method,
-        "flops": models.flops(model, store.shape), "init_digest": backbone_digest(model),
+        "flops": models.flops(model, store.shape), "skips": len(model.wheres), "kappas": theory.factors(model.scaling),
+        "init_digest": backbone_digest(model),
         "data_digest": store.digest, "reference_digest": evaluator.reference.digest,
         "reference_size": evaluator.reference.size, "extractor": evaluator.extractor.name,
         "extractor_digest": evaluator.extractor.digest, "resize": evaluator.extractor.resize,

@@ -66,10 +66,11 @@ class Run:
 def plan(suite: Suite) -> list[Run]:
     """Every run of a suite: pilots first, then seed by seed all arms and the null run, cells interleaved."""
     runs = [_run(suite, cell, BASELINE, seed, "pilot", None) for seed in suite.seeds.pilots for cell in suite.cells]
-    for seed, null in zip(suite.seeds.paired, suite.seeds.null, strict=True):
+    nulls = dict(zip(suite.seeds.paired, suite.seeds.null, strict=False))  # none without pilots
+    for seed in suite.seeds.paired:
         for cell in suite.cells:
             runs += [_run(suite, cell, arm, seed, "paired", seed) for arm in suite.arms]
-            runs.append(_run(suite, cell, BASELINE, null, "null", seed))
+            runs += [_run(suite, cell, BASELINE, nulls[seed], "null", seed)] if seed in nulls else []
     return runs
 
 

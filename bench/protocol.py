@@ -13,9 +13,11 @@ from reports import reading, targets
 
 
 def frozen(everything: list[Run], root: Path) -> bool:
-    """Whether the suite's targets are frozen; freezes them if all pilots are done."""
+    """Whether comparison runs may start: the suite's targets are frozen, or it has none. Freezes them if all pilots are done."""
     path = Path(root) / everything[0].suite / "protocol.json"
     pilots = [run for run in everything if run.role == "pilot"]
+    if not pilots:
+        return True
     if not path.is_file():
         if not all((run.folder(root) / "result.json").is_file() for run in pilots):
             return False

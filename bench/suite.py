@@ -153,10 +153,20 @@ class Cell(Strict):
 
 
 class Seeds(Strict):
-    """Paired seeds, one per pair, and the seeds of the pilots, which are in no pair."""
+    """Paired seeds, one per pair, and the seeds of the pilots, which are in no pair.
+
+    Without pilots nothing is compared to a target and there is no null arm: a suite of measurements.
+    """
 
     paired: list[Seed] = Field(min_length=1)
-    pilots: list[Seed] = Field(min_length=3)
+    pilots: list[Seed]
+
+    @field_validator("pilots")
+    @classmethod
+    def _enough(cls, pilots: list[int]) -> list[int]:
+        if 0 < len(pilots) < 3:
+            raise ValueError(f"{len(pilots)} pilots are too few; at least 3, or none for a suite of measurements")
+        return pilots
 
     @model_validator(mode="after")
     def _distinct(self) -> Seeds:
@@ -171,7 +181,7 @@ class Seeds(Strict):
     @property
     def null(self) -> list[int]:
         """Seeds of the null arm, in the order of the paired seeds they belong to."""
-        return [NULL_SEED + seed for seed in self.paired]
+        return [NULL_SEED + seed for seed in self.paired] if self.pilots else []
 
 
 class Suite(Strict):

@@ -17,17 +17,22 @@ from torch import Tensor, nn
 from models.scaling import REGISTRY, Scaling, Where
 
 
-def coefficients(method: str, n: int, **parameters: float) -> list[float]:
-    """kappa_1 .. kappa_n of a method that multiplies each skip by a fixed number; ValueError for one that does not.
-
-    Asked of the method itself: what it makes of a skip of ones, whose levels are its places.
-    """
-    wheres = [Where(index=i, N=n, level=i, levels=n, channels=4, tokens=4, trunk=4, patches=4) for i in range(1, n + 1)]
-    scaling = REGISTRY[method](wheres, **parameters)
+def factors(scaling: Scaling) -> list[float] | None:
+    """kappa_1 .. kappa_N of a network's method, asked of the method itself; None if it does more than multiply each skip
+    by a fixed number."""
     if any(True for _ in scaling.parameters()) or type(scaling).join is not Scaling.join:
+        return None
+    shapes = [(1, where.tokens, where.channels) if where.tokens else (1, where.channels, 4, 4) for where in scaling.wheres]
+    return [float(scaling.skip(torch.ones(shape, dtype=torch.float64), where).mean()) for shape, where in zip(shapes, scaling.wheres, strict=True)]
+
+
+def coefficients(method: str, n: int, **parameters: float) -> list[float]:
+    """kappa_1 .. kappa_n of a method by its name; ValueError for one that does not multiply by fixed numbers."""
+    wheres = [Where(index=i, N=n, level=i, levels=n, channels=4, tokens=4, trunk=4, patches=4) for i in range(1, n + 1)]
+    found = factors(REGISTRY[method](wheres, **parameters))
+    if found is None:
         raise ValueError(f"method: {method!r} has no fixed factor; choose from none, inv_sqrt2, constant, constant_reversed, no_skip")
-    ones = torch.ones(1, 4, 4)
-    return [float(scaling.skip(ones, where).mean()) for where in wheres]
+    return found
 
 
 def sum_of_squares(kappas: Sequence[float], first: int = 1) -> float:

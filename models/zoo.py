@@ -37,8 +37,17 @@ PRESETS: dict[str, Config] = {
     "unet-xs-class":         UNetConfig(12, 16, (1, 1, 1),       1, (3,),    heads=2, groups=4, classes=12),
     "uvit-xs-t2i":           UViTConfig( 8, patch=2, width=32, depth=8, heads=2, in_channels=4, context=(12, 32)),
     "unet-xs-t2i":           UNetConfig( 8, 16, (1, 1, 1),       1, (4,),    heads=2, in_channels=4, groups=4, context=(12, 32)),
+    # miniatures of other depths, to see what grows with the number of skips
+    "uvit-xs-d12":           UViTConfig( 8, patch=2, width=32, depth=12, heads=2, in_channels=1),
+    "uvit-xs-d16":           UViTConfig( 8, patch=2, width=32, depth=16, heads=2, in_channels=1),
+    "uvit-xs-d24":           UViTConfig( 8, patch=2, width=32, depth=24, heads=2, in_channels=1),
+    "unet-xs-n4":            UNetConfig( 8, 16, (1, 1),          1, (4,),    heads=2, in_channels=1, groups=4),
+    "unet-xs-n6":            UNetConfig( 8, 16, (1, 1),          2, (4,),    heads=2, in_channels=1, groups=4),
+    "unet-xs-n8":            UNetConfig( 8, 16, (1, 1),          3, (4,),    heads=2, in_channels=1, groups=4),
+    "unet-xs-n12":           UNetConfig( 8, 16, (1, 1),          5, (4,),    heads=2, in_channels=1, groups=4),
     # U-ViT, published: size, patch, width, depth, heads
     "uvit-s-2":              UViTConfig(32, 2,  512, 12,  8),
+    "uvit-s-2-deep":         UViTConfig(32, 2,  512, 16,  8),
     "uvit-s-4":              UViTConfig(64, 4,  512, 12,  8),
     "uvit-m-4":              UViTConfig(64, 4,  768, 16, 12, classes=1000),
     "uvit-l-4":              UViTConfig(64, 4, 1024, 20, 16, classes=1000),

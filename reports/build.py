@@ -18,6 +18,7 @@ from reports.pooled import null_test, pool
 from reports.reading import PROTOCOL
 from reports.records import Records
 from reports.schema import SCHEMA, Report
+from reports.stability import stability
 
 
 def build(records: Records, own_baseline: bool = True) -> Report:
@@ -37,7 +38,7 @@ def build(records: Records, own_baseline: bool = True) -> Report:
         "failures": [asdict(f) | {"text": str(f)} for f in failed],
         "missing": records.missing, "diverged": [r["run"] for r in runs if r["status"] == "diverged"], "runs": runs,
         "matching": made.matching(records), "claims": claims.judge(records, cells, compared) if own_baseline else [],
-        "made": made.made(records),
+        "stability": stability(records), "made": made.made(records),
     }
     content["reference"] = reference.agreement(plain(content), reference.load(records.name)) if own_baseline else reference.agreement({}, None)
     return plain(content | {"banner": sentences.banner(content), "verdicts": sentences.verdicts(content)})

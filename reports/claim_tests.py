@@ -8,6 +8,7 @@ same        the methods of `order` do not differ, on the same seeds
 parameters  the method adds at most the share `most` of the backbone's parameters
 time        an image takes at most `most` times the baseline's training time
 probe       the last value of `probe` is lower than the baseline's, on the same seeds
+growth      the norm of hidden features grows more slowly with the number of skips than the baseline's, on the same seeds
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reports import formats, pooled, stats, words
+from reports import formats, pooled, stability, stats, words
 from reports.arms import Arm
 from reports.cells import curves
 from reports.comparison import Comparison, compare, spread
@@ -196,12 +197,26 @@ def _time(claim: dict, method: str, evidence: Evidence) -> Finding:
 
 
 def _probe(claim: dict, method: str, evidence: Evidence) -> Finding:
-    def last(record: dict) -> float:
-        values = [number(p["value"]) for p in record.get("probes", []) if p["probe"] == claim["probe"]]
-        return values[-1] if values else math.nan
-
-    return _paired_values(evidence, method, f"{claim['probe']}, arm / baseline", last,
+    return _paired_values(evidence, method, f"{claim['probe']}, arm / baseline", lambda record: stability.value(record, claim["probe"]),
                           lambda s: words.SUPPORTED if s.high < 1 else words.CONTRADICTED if s.low > 1 else words.INCONCLUSIVE)
+
+
+def _growth(claim: dict, method: str, evidence: Evidence) -> Finding:
+    """Paired differences of exponents, arm - baseline, a family of backbones at a time, then over the families."""
+    records, differences, runs = evidence.records, [], []
+    for name in dict.fromkeys(stability.family(c["cell"]) for c in evidence.cells):
+        base, arm = (stability.exponents(records, name, label) for label in (records.baseline, method))
+        if len(both := sorted(base.keys() & arm.keys())) >= words.INTERVAL_SEEDS:
+            differences.append(np.array([arm[seed] - base[seed] for seed in both]))
+            runs += [run["run"] for cell in records.cells if stability.family(cell) == name
+                     for label in (records.baseline, method) for run in stability.measured(records, cell, label)]
+    if not differences:
+        return Finding()
+    moments = [spread(one) for one in differences]
+    shown = stats.satterthwaite([m for m, _ in moments], [s for _, s in moments], [len(one) for one in differences]).interval()
+    verdict = words.SUPPORTED if shown.high < 0 else words.CONTRADICTED if shown.low > 0 else words.INCONCLUSIVE
+    return Finding(_staged(min(map(len, differences)), verdict),
+                   f"exponent of depth, arm - baseline: {shown.value:+.2f} [{shown.low:+.2f}, {shown.high:+.2f}]", sorted(set(runs)))
 
 
 def _paired_values(evidence: Evidence, method: str, what: str, value: Callable[[dict], float], judge: Callable[[Interval], str]) -> Finding:
@@ -227,7 +242,7 @@ def _paired_values(evidence: Evidence, method: str, what: str, value: Callable[[
 
 TESTS: dict[str, Callable[[dict, str, Evidence], Finding]] = {
     "speedup": _speedup, "final": _final, "order": _order, "same": _same, "range": _range, "parameters": _parameters,
-    "time": _time, "probe": _probe,
+    "time": _time, "probe": _probe, "growth": _growth,
 }
 
 RULES = {
@@ -240,4 +255,5 @@ RULES = {
     "parameters": "supported: at most {most:.0%} of the backbone's parameters in every cell",
     "time": "supported: interval of arm / baseline at most {most}; contradicted: above it",
     "probe": "supported: interval of arm / baseline below 1; contradicted: above 1",
+    "growth": "supported: interval of the exponents' difference below 0; contradicted: above 0",
 }

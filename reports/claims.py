@@ -16,7 +16,7 @@ TAGS = {"V": "published", "C": "computed", "U": "unverified"}
 KEYS = ("id", "claim", "source", "tag", "suite", "test")
 NEEDS = {"speedup": ("number", "methods"), "final": ("methods",), "order": ("order",), "same": ("order",),
          "range": ("method", "parameter", "least", "most", "default"), "parameters": ("most", "methods"), "time": ("most", "methods"),
-         "probe": ("probe", "methods")}
+         "probe": ("probe", "methods"), "growth": ("methods",)}
 
 
 def load(path: Path = HERE / "claims.yaml", figures: Path = HERE / "published.yaml") -> tuple[list[dict], dict[str, dict]]:
@@ -56,7 +56,7 @@ def judge(records: Records, cells: Sequence[dict], arms: Sequence[Arm]) -> list[
 
 
 def _finding(claim: dict, method: str, records: Records, cells: Sequence[dict], arms: Sequence[Arm]) -> Finding:
-    if claim["suite"] not in ("any", records.name):
+    if claim["suite"] != "any" and not fnmatch.fnmatchcase(records.name, claim["suite"]):
         return Finding(evidence=f"needs the suite {claim['suite']}")
     mine = [c for c in cells if _matches(c["dataset"], claim.get("datasets")) and _matches(c["backbone"], claim.get("backbones"))]
     names = {c["cell"] for c in mine}

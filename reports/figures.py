@@ -245,4 +245,78 @@ def _legend(canvas: Canvas, methods: Sequence[str], report: Report, y: float) ->
     canvas.height = max(canvas.height, y + 8)
 
 
-DRAWN: dict[str, Callable[[Report], Panels]] = {"speedup": speedup, "ladder": ladder, "curves": curves, "pairs": pairs, "profile": profile, "aa": null}
+def norms(report: Report) -> Panels:
+    """The feature norm over training, its band over seeds: the paper's figure 1."""
+    yield from _over_training(report, "feature", "norm of a hidden feature")
+
+
+def gradients(report: Report) -> Panels:
+    """The gradient's norm over training."""
+    yield from _over_training(report, "gradient", "norm of the gradient")
+
+
+def _over_training(report: Report, name: str, label: str) -> Panels:
+    series = (report["stability"] or {}).get("series", [])
+    for cell in dict.fromkeys(s["cell"] for s in series):
+        those = [s for s in series if s["cell"] == cell]
+        canvas = Canvas(WIDTH, 350, f"{label} over training images, {cell}")
+        x = Scale(0, max(max(s["images"]) for s in those), 62, WIDTH - 16, linear=True)
+        y = around([v for s in those for end in ("low", "high") for v in s[name][end]], 268, 8, 1.05)
+        canvas.bottom(x, 268, 8, [x.high * k / 4 for k in range(5)], "training images", lambda t: f"{t:,.0f}")
+        canvas.left(y, 62, WIDTH - 16, _thin(y, decades(y.low, y.high)), label)
+        for s in those:
+            look, points = style(s["method"], report["arms"]), list(zip(s["images"], *(s[name][k] for k in ("mean", "low", "high")), strict=True))
+            canvas.area([(x(i), y(high)) for i, _, _, high in points] + [(x(i), y(low)) for i, _, low, _ in reversed(points)], look.colour)
+            canvas.line([(x(i), y(mean)) for i, mean, _, _ in points], look.colour, 2, look.dash)
+            for i, mean, low, high in points[::8]:
+                canvas.mark(x(i), y(mean), "circle", look.colour,
+                            f"{s['method']} at {i:,} images: {say.significant(mean)} ({say.significant(low)} to {say.significant(high)})", 2.6)
+        _legend(canvas, [s["method"] for s in those], report, 322)
+        yield cell, canvas
+
+
+def growth(report: Report) -> Panels:
+    """The feature norm over the number of long skips, per family of backbones."""
+    found = (report["stability"] or {}).get("growth", [])
+    for family in dict.fromkeys(g["family"] for g in found):
+        those = [g for g in found if g["family"] == family]
+        points = [point for g in those for point in g["points"]]
+        canvas = Canvas(WIDTH, 350, f"feature norm over the number of long skips, {family}")
+        x, y = around([n for n, _ in points], 62, WIDTH - 16, 1.1), around([v for _, v in points], 268, 8, 1.1)
+        canvas.bottom(x, 268, 8, sorted({n for n, _ in points}), "long skips")
+        canvas.left(y, 62, WIDTH - 16, _thin(y, decades(y.low, y.high)), "feature norm")
+        for g in those:
+            look = style(g["method"], report["arms"])
+            canvas.line([(x(n), y(v)) for n, v in g["points"]], look.colour, 2, look.dash)
+            for n, v in g["points"]:
+                canvas.mark(x(n), y(v), look.marker, look.colour, f"{g['method']}, {n} skips: {say.significant(v)}; exponent {g['exponent']:.2f}", 4)
+        _legend(canvas, [g["method"] for g in those], report, 322)
+        yield family, canvas
+
+
+def response(report: Report) -> Panels:
+    """The response to a small change of the input over the level of noise: worst direction, and a random one dotted."""
+    found = (report["stability"] or {}).get("response", [])
+    for cell in dict.fromkeys(r["cell"] for r in found):
+        those = [r for r in found if r["cell"] == cell]
+        canvas = Canvas(WIDTH, 350, f"response to a perturbed input, {cell}")
+        x = Scale(0, 1, 62, WIDTH - 16, linear=True)
+        y = around([r[kind] for r in those for kind in ("random", "worst_low", "worst_high")], 268, 8, 1.1)
+        canvas.bottom(x, 268, 8, sorted({r["t"] for r in those}), "diffusion time t", lambda t: f"{t:g}")
+        canvas.left(y, 62, WIDTH - 16, _thin(y, decades(y.low, y.high)), "|f(x+d) - f(x)| / |d|")
+        methods = list(dict.fromkeys(r["method"] for r in those))
+        for method in methods:
+            look, mine = style(method, report["arms"]), [r for r in those if r["method"] == method]
+            canvas.line([(x(r["t"]), y(r["worst"])) for r in mine], look.colour, 2, look.dash)
+            canvas.line([(x(r["t"]), y(r["random"])) for r in mine], look.colour, 1, "2 3")
+            for r in mine:
+                canvas.mark(x(r["t"]), y(r["worst"]), look.marker, look.colour,
+                            f"{method} at t = {r['t']:g}: worst {say.significant(r['worst'])}, random {say.significant(r['random'])}", 4)
+        _legend(canvas, methods, report, 322)
+        yield cell, canvas
+
+
+DRAWN: dict[str, Callable[[Report], Panels]] = {
+    "speedup": speedup, "ladder": ladder, "curves": curves, "pairs": pairs, "profile": profile, "aa": null, "norms": norms,
+    "gradients": gradients, "growth": growth, "response": response,
+}

@@ -93,8 +93,20 @@ def summarize(config: dict, events: list[dict]) -> dict:
         "evaluations": [{key: event.get(key) for key in EVALUATION} for event in events if event["event"] == "eval"],
         "noise": [fid for probe in probes if probe["probe"] == "evaluation_noise" for fid in probe["fids"]],
         "probes": [{"probe": probe["probe"], "images": probe["images"], "value": probe["value"]} for probe in probes if "value" in probe],
+        "stability": _stability(probes),
         "start": start, "spec": spec,
     }
+
+
+def _stability(probes: list[dict]) -> dict | None:
+    """The series of `norms` probes, and the last `response` and gates; None for a run that did not measure them."""
+    norms = [probe for probe in probes if probe["probe"] == "norms"]
+    if not norms:
+        return None
+    response = next((probe for probe in reversed(probes) if probe["probe"] == "response"), {})
+    return {"images": [probe["images"] for probe in norms], "feature": [probe["features"][0] for probe in norms],
+            "gradient": [probe["gradient"] for probe in norms], "gates": norms[-1].get("gates", []),
+            "levels": response.get("levels", []), "shares": response.get("shares", [])}
 
 
 def read_run(folder: Path) -> dict | None:

@@ -347,6 +347,34 @@ class Made(TypedDict):
     resumes: int  # over all runs
 
 
+class Probed(TypedDict):
+    """What the probes measured of an arm in a cell: geometric means over seeds."""
+
+    cell: str
+    method: str
+    skips: int  # long skips of the network, N
+    n: int  # runs
+    runs: list[str]  # their names
+    sum_squares: float | None  # the theory's sum of kappa_j^2; null for a method without fixed factors
+    shares: list[float]  # per skip, shallowest first: how much of the decoder block's output it makes
+    feature_norm: float  # ||h|| of the decoder blocks, mean over blocks and the second half of training
+    feature_oscillation: float  # its mean half band in a moving window
+    gradient_oscillation: float  # the same of the gradient's norm
+    input_sensitivity: float  # ||J v|| in the worst direction, geometric mean over noise levels
+    loss_spikes: float  # how many, mean over seeds
+
+
+class Stability(TypedDict):
+    """The section of a suite with probes."""
+
+    series: list[dict]  # cell, method, images, and of feature and gradient: mean, low, high over seeds
+    rows: list[Probed]  # per cell and arm
+    growth: list[dict]  # family, method, exponent of ||h|| ~ N^p with its 95 % t interval, n seeds, points [N, norm]
+    rank: list[dict]  # cell, quantity, rho: Spearman's over arms with the theory's sum of kappa_j^2
+    response: list[dict]  # cell, method, t, random, worst, worst_low, worst_high
+    gates: list[dict]  # cell, method, skip, low, middle, high: 10, 50, 90 % of the learnt gates
+
+
 class Reference(TypedDict):
     """Agreement with the committed result of this suite."""
 
@@ -382,5 +410,6 @@ class Report(TypedDict):
     runs: list[Run]  # every listed run
     matching: Matching  # whether what is compared is matched
     claims: list[Claim]  # the paper's, judged; empty against another baseline
+    stability: Stability | None  # what probes measured; null for a suite without them
     made: Made  # how it was made
     reference: Reference  # agreement with the committed result

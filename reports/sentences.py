@@ -36,12 +36,17 @@ def verdicts(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _verdicts(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    for row in report["pooled"]:
-        yield _arm(row, report), row["runs"]
-    yield _aa(report), report["aa"]["runs"]
+    targets = bool(report["seeds"]["pilots"])
+    if targets:
+        for row in report["pooled"]:
+            yield _arm(row, report), row["runs"]
+        yield _aa(report), report["aa"]["runs"]
+    else:
+        yield "A suite of measurements, without pilots: nothing is compared with a target.", []
+        yield from _measured(report)
     if report["reference"]["compared"]:
         yield _reference(report["reference"]), []
-    for cell in report["cells"]:
+    for cell in report["cells"] if targets else ():
         if cell["label"]:
             yield f"{cell['cell']} has the label {LABELS.get(cell['label'], cell['label'])}.", cell["runs"]
         if formats.finite(cell["progress"]) and cell["progress"] > PROGRESS:
@@ -55,6 +60,13 @@ def _verdicts(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     if report["failures"]:
         runs = sorted({run for failure in report["failures"] for run in failure["runs"]})
         yield f"{formats.plural(len(report['failures']), 'gate failure')}: the numbers they touch are not shown.", runs
+
+
+def _measured(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """The claims that probes decide."""
+    for claim in report["claims"]:
+        if claim["test"] in ("probe", "growth") and claim["runs"]:
+            yield f"{claim['id']}: {formats.scaled(claim['verdict'], report['scale'])}. {claim['evidence']}.", claim["runs"]
 
 
 def _arm(row: dict[str, Any], report: dict[str, Any]) -> str:

@@ -143,6 +143,41 @@ def claims(report: Report) -> Table:
     return Table("claims", "The paper's claims, each with its verdict on this suite.", ("claim", "what", "verdict", "evidence", "figures from outside", "source"), rows)
 
 
+def probed(report: Report) -> Table:
+    """What the probes measured beside what the theory predicts."""
+    rows = [(r["cell"], str(r["skips"]), r["method"], say.DASH if r["sum_squares"] is None else f"{r['sum_squares']:.3g}",
+             *(say.significant(r[key]) for key in ("feature_norm", "feature_oscillation", "gradient_oscillation", "input_sensitivity")),
+             f"{r['loss_spikes']:.1f}", str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
+    return Table("probed", "Geometric means over seeds. The theory's sum of squared factors bounds norm and gradient; a dash: the method has no "
+                 "fixed factor. Oscillation: half the band in a moving window of 9 probes, over the second half of training. Response: of the output "
+                 "to the worst small change of the input. Spikes of the loss: mean count.",
+                 ("cell", "skips", "method", "sum of squares", "feature norm", "its oscillation", "gradient oscillation", "response", "spikes", "seeds"),
+                 rows, frozenset({1, 3, 4, 5, 6, 7, 8, 9}))
+
+
+def growth(report: Report) -> Table:
+    """Growth with depth."""
+    rows = [(g["family"], g["method"], f"{g['exponent']:.2f}" + (f" [{g['low']:.2f}, {g['high']:.2f}]" if say.finite(g["low"]) else ""), str(g["n"]))
+            for g in (report["stability"] or {}).get("growth", [])]
+    return Table("growth", "Growth of the feature norm with the number of long skips N: exponent p of N^p, with a 95 % t interval over seeds. "
+                 "0: the norm does not depend on the depth.", ("family", "method", "exponent", "seeds"), rows, frozenset({3}))
+
+
+def ranks(report: Report) -> Table:
+    """Rank correlation of the theory with what was measured."""
+    rows = [(r["cell"], r["quantity"].replace("_", " "), f"{r['rho']:+.2f}", str(r["arms"])) for r in (report["stability"] or {}).get("rank", [])]
+    return Table("ranks", "Spearman's correlation, over the arms with fixed factors, of the theory's sum of squares with what was measured. +1: the same "
+                 "order.", ("cell", "quantity", "rank correlation", "arms"), rows, frozenset({2, 3}))
+
+
+def learnt(report: Report) -> Table:
+    """The gates."""
+    rows = [(g["cell"], g["method"], str(g["skip"]), f"{g['low']:.2f}", f"{g['middle']:.2f}", f"{g['high']:.2f}")
+            for g in (report["stability"] or {}).get("gates", [])]
+    return Table("learnt", "The learnt gates at the end of training: 10, 50 and 90 % of each skip's (1 is the shallowest), means over seeds.",
+                 ("cell", "method", "skip", "10 %", "50 %", "90 %"), rows, frozenset({2, 3, 4, 5}))
+
+
 def headline(row: dict[str, Any]) -> str:
     """The speedup of a comparison: the interval, or why there is none."""
     if row["withheld"]:
@@ -196,4 +231,5 @@ def _seeds(row: dict[str, Any]) -> str:
 MADE: dict[str, Callable[[Report], Table]] = {
     "pooled": pooled, "speedup": speedup, "ladder": ladder, "targets": targets, "details": details, "sensitivity": sensitivity, "final": final,
     "axes": axes, "aa": null, "networks": networks, "weights": weights, "gates": gates, "failures": failures, "claims": claims,
+    "probed": probed, "growth": growth, "ranks": ranks, "learnt": learnt,
 }

@@ -46,7 +46,7 @@ def test_numbers_in_exponent_notation_are_numbers(tmp_path, tiny):
     ({"seeds": {"paired": [0, 1, 0], "pilots": [100, 101, 102]}}, "seeds: paired: seed 0 is used twice"),
     ({"seeds": {"paired": [0, 1, 2], "pilots": [100, 1, 102]}}, "seeds: pilots: seed 1 is used twice"),
     ({"seeds": {"paired": [0, 1, 2]}}, "seeds.pilots: missing"),
-    ({"seeds": {"paired": [0, 1, 2], "pilots": []}}, "seeds.pilots: .*at least 3"),
+    ({"seeds": {"paired": [0, 1, 2], "pilots": [100, 101]}}, "seeds.pilots: .*2 pilots are too few; at least 3"),
     ({"seeds": {"paired": [10000], "pilots": [1, 2, 3]}}, "seeds.paired.*10000"),
     ({"cells": [{"dataset": "digit", "backbone": "uvit-xs"}]}, r"cells\[0\].dataset: 'digit' is unknown; choose from .*digits"),
     ({"cells": [{"dataset": "digits", "backbone": "uvit-xxs"}]}, r"cells\[0\].backbone: 'uvit-xxs' is unknown; choose from .*uvit-xs"),

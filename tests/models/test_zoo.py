@@ -14,6 +14,8 @@ PUBLISHED = {
     # ours: fixed, so that a record stays comparable
     "uvit-xs": 122_702, "unet-xs": 111_153, "uvit-xs-16": 124_832, "unet-xs-16": 115_091,
     "uvit-xs-class": 124_352, "unet-xs-class": 112_499, "uvit-xs-t2i": 125_060, "unet-xs-t2i": 116_244,
+    "uvit-xs-d12": 177_294, "uvit-xs-d16": 231_886, "uvit-xs-d24": 341_070,
+    "unet-xs-n4": 80_433, "unet-xs-n6": 115_537, "unet-xs-n8": 150_641, "unet-xs-n12": 220_849, "uvit-s-2-deep": 57_908_320,
     "unet-cifar10-matched": 46_186_083, "unet-celeba64-matched": 44_286_147,
     "unet-imagenet64": 121_572_483, "unet-coco256": 43_958_916,
 }
@@ -72,7 +74,8 @@ def test_the_miniatures_are_matched():
 
 
 @pytest.mark.parametrize(("preset", "skips"), [
-    ("uvit-s-2", 6), ("uvit-l-4", 10), ("uvit-s-2-deep-t2i", 8), ("unet-iddpm-cifar10", 16), ("unet-ddim-celeba64", 15),
+    ("uvit-s-2", 6), ("uvit-s-2-deep", 8), ("uvit-l-4", 10), ("uvit-xs-d12", 6), ("uvit-xs-d16", 8), ("uvit-xs-d24", 12),
+    ("unet-xs-n4", 4), ("unet-xs-n6", 6), ("unet-xs-n8", 8), ("unet-xs-n12", 12), ("uvit-s-2-deep-t2i", 8), ("unet-iddpm-cifar10", 16), ("unet-ddim-celeba64", 15),
 ])
 def test_the_number_of_long_skips(preset, skips):
     wheres = outline(preset).wheres

@@ -1,0 +1,125 @@
+"""What the probes of a suite say: norms over training, growth with depth, responses, gates, and the theory beside them.
+
+Over seeds, numbers are geometric means. Growth: the exponent p of ||h|| ~ N^p, N the number of long skips, as the least-squares
+slope of log ||h|| on log N over the cells of one family of backbones, a slope per seed, with a t interval over the seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+from reports import stats
+from reports.reading import number
+from reports.records import Records
+
+QUANTITIES = ("feature_norm", "feature_oscillation", "gradient_oscillation", "input_sensitivity", "loss_spikes")
+LEAST_CELLS = 3  # for an exponent
+
+
+def stability(records: Records) -> dict[str, Any] | None:
+    """The section of report.json; None for a suite without probes."""
+    found = [(cell, method, runs) for cell in records.cells for method in records.suite["arms"] if (runs := measured(records, cell, method))]
+    if not found:
+        return None
+    rows = [_row(*one) for one in found]
+    families = list(dict.fromkeys(family(row["cell"]) for row in rows))
+    growths = [one for name in families for method in records.suite["arms"] if (one := _growth(records, name, method))]
+    return {"series": [_series(*one) for one in found], "rows": rows, "growth": growths, "rank": _ranks(rows),
+            "response": [level for one in found for level in _response(*one)], "gates": [gate for one in found for gate in _gates(*one)]}
+
+
+def family(cell: str) -> str:
+    """uvit or unet, with the dataset: the cells among which only the depth differs."""
+    dataset, _, backbone = cell.partition("/")
+    return f"{dataset}/{backbone.partition('-')[0]}"
+
+
+def measured(records: Records, cell: str, method: str) -> list[dict]:
+    """The paired runs of an arm that came to the end and measured themselves."""
+    return [m["record"] for m in records.members(cell, "paired", method)
+            if m["record"] and m["record"]["status"] == "complete" and m["record"].get("stability")]
+
+
+def value(record: dict, probe: str) -> float:
+    """The last value of a one-number probe of a run; nan if it has none."""
+    values = [number(p["value"]) for p in record.get("probes", []) if p["probe"] == probe]
+    return values[-1] if values else math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The geometric mean; of counts, which may be 0, the plain one."""
+    numbers = np.array(values, dtype=float)
+    return float(np.exp(np.log(numbers).mean())) if (numbers > 0).all() else float(numbers.mean())
+
+
+def _row(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
+    kappas = runs[0]["start"].get("kappas")
+    shares = np.array([run["stability"]["shares"] for run in runs if run["stability"]["shares"]])
+    return {"cell": cell, "method": method, "skips": runs[0]["start"].get("skips"), "n": len(runs), "runs": [run["run"] for run in runs],
+            "sum_squares": math.fsum(kappa**2 for kappa in kappas) if kappas else None,
+            "shares": shares.mean(0).tolist() if len(shares) else [], **{q: _mean([value(run, q) for run in runs]) for q in QUANTITIES}}
+
+
+def _series(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
+    """||h|| of the shallowest decoder block and the gradient's norm over training: mean over seeds, lowest and highest."""
+    images = runs[0]["stability"]["images"]
+    same = [run["stability"] for run in runs if run["stability"]["images"] == images]
+    found: dict[str, Any] = {"cell": cell, "method": method, "images": images}
+    for name in ("feature", "gradient"):
+        values = np.array([one[name] for one in same])
+        found[name] = {"mean": np.exp(np.log(values).mean(0)).tolist(), "low": values.min(0).tolist(), "high": values.max(0).tolist()}
+    return found
+
+
+def exponents(records: Records, name: str, method: str) -> dict[int, float]:
+    """Seed to exponent, over the cells of a family; seeds that miss a cell are left out."""
+    points: dict[int, dict[int, float]] = {}
+    cells = [cell for cell in records.cells if family(cell) == name]
+    for cell in cells:
+        for run in measured(records, cell, method):
+            if run["start"].get("skips") and value(run, "feature_norm") > 0:
+                points.setdefault(run["seed"], {})[run["start"]["skips"]] = value(run, "feature_norm")
+    return {seed: float(np.polyfit(np.log(list(those)), np.log(list(those.values())), 1)[0])
+            for seed, those in sorted(points.items()) if len(those) == len(cells) >= LEAST_CELLS}
+
+
+def _growth(records: Records, name: str, method: str) -> dict[str, Any] | None:
+    found = exponents(records, name, method)
+    if not found:
+        return None
+    rows = [_row(cell, method, runs) for cell in records.cells if family(cell) == name and (runs := measured(records, cell, method))]
+    interval = stats.paired(list(found.values()))[0] if len(found) > 1 else stats.Interval(next(iter(found.values())), math.nan, math.nan)
+    return {"family": name, "method": method, "exponent": interval.value, "low": interval.low, "high": interval.high, "n": len(found),
+            "points": sorted([row["skips"], row["feature_norm"]] for row in rows)}
+
+
+def _ranks(rows: Sequence[dict]) -> list[dict[str, Any]]:
+    """Spearman's correlation, over the arms of a cell, of the theory's sum of kappa_j^2 with what was measured."""
+    found = []
+    for cell in dict.fromkeys(row["cell"] for row in rows):
+        those = [row for row in rows if row["cell"] == cell and row["sum_squares"] is not None]
+        for quantity in QUANTITIES[:4]:
+            values = [row[quantity] for row in those]
+            if len(those) >= 3 and np.isfinite(values).all() and len(set(values)) > 1:
+                rho = float(scipy_stats.spearmanr([row["sum_squares"] for row in those], values).statistic)
+                found.append({"cell": cell, "quantity": quantity, "rho": rho, "arms": len(those)})
+    return found
+
+
+def _response(cell: str, method: str, runs: list[dict]) -> list[dict[str, Any]]:
+    levels = [run["stability"]["levels"] for run in runs if run["stability"]["levels"]]
+    return [{"cell": cell, "method": method, "t": level[0]["t"], **{kind: _mean([one[kind] for one in level]) for kind in ("random", "worst")},
+             **{f"worst_{end}": pick([one["worst"] for one in level]) for end, pick in (("low", min), ("high", max))}}
+            for level in zip(*levels, strict=True)]
+
+
+def _gates(cell: str, method: str, runs: list[dict]) -> list[dict[str, Any]]:
+    """The last gates of the learnt methods: 10, 50 and 90 % of each skip's, means over seeds."""
+    gates = [run["stability"]["gates"] for run in runs if run["stability"]["gates"]]
+    return [] if not gates else [{"cell": cell, "method": method, "skip": i + 1, "low": low, "middle": middle, "high": high}
+                                 for i, (low, middle, high) in enumerate(np.array(gates).mean(0).tolist())]

@@ -1,0 +1,117 @@
+"""The section on stability: known exponents, responses and ranks, and the claims that read them."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import synthetic
+
+import reports
+from reports.records import read
+from reports.stability import exponents, family, stability
+
+CELLS = {"digits/uvit-xs": 4, "digits/uvit-xs-d12": 6, "digits/uvit-xs-d16": 8}
+ARMS = {"none": [1.0, 1.0], "inv_sqrt2": [0.5, 0.8], "constant(kappa=0.5)": [0.0, 0.5]}  # exponent of depth, level
+KAPPAS = {"none": lambda n: [1.0] * n, "inv_sqrt2": lambda n: [2**-0.5] * n, "constant(kappa=0.5)": lambda n: [0.5**k for k in range(n)]}
+POINTS = 40
+
+
+def probed(root, name="stability", seeds=tuple(range(6)), wobble=0.02, probes=True):
+    """Norms that follow level x N^exponent with some noise per seed; everything else in proportion to them."""
+    rng, listed, folder = np.random.default_rng(0), [], root / name
+    for cell, skips in CELLS.items():
+        for method, (exponent, level) in ARMS.items():
+            for seed in seeds:
+                cfg = synthetic.config("paired", method, seed, seed, cell) | {"suite": name}
+                listed.append(synthetic.entry(cfg))
+                norm = level * skips**exponent * math.exp(wobble * rng.standard_normal())
+                log = synthetic.events(cfg, synthetic.distances(1.0, rng))
+                log[0] |= {"skips": skips, "kappas": KAPPAS[method](skips)}
+                synthetic.write_run(folder, cfg, [*log[:-1], *(probe_events(norm, skips, method) if probes else []), log[-1]])
+    synthetic.write_suite(folder, list(CELLS), listed, [], arms=list(ARMS), seeds={"paired": list(seeds), "pilots": [], "null": []})
+    return folder
+
+
+def probe_events(norm, skips, method):
+    base = {"event": "probe", "images": synthetic.TAU, "time": 3.0}
+    norms = [base | {"probe": "norms", "images": 1000 * (k + 1), "features": [norm * (1 + 0.1 * (k % 2))] * skips, "gradient": norm}
+             for k in range(POINTS)]
+    if method != "none":
+        norms[-1]["gates"] = [[0.4, 0.5, 0.6]] * skips
+    levels = [{"t": t, "random": norm / 2, "worst": norm} for t in (0.1, 0.5, 0.9)]
+    values = {"feature_norm": norm, "feature_oscillation": 0.05 * norm, "gradient_oscillation": 0.1 * norm, "input_sensitivity": norm,
+              "loss_spikes": 0.0}
+    return [*norms, base | {"probe": "response", "value": norm, "levels": levels, "shares": [0.5] * skips},
+            *(base | {"probe": name, "value": value} for name, value in values.items())]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    root = tmp_path_factory.mktemp("stability")
+    folder = probed(root)
+    reports.write(root, "stability", folder / "report", None)
+    return folder / "report"
+
+
+def content(report):
+    return json.loads((report / "report.json").read_text())
+
+
+def test_exponents_are_recovered(report):
+    found = {g["method"]: g for g in content(report)["stability"]["growth"]}
+    for method, (exponent, _) in ARMS.items():
+        assert found[method]["low"] <= exponent <= found[method]["high"], found[method]
+        assert found[method]["exponent"] == pytest.approx(exponent, abs=0.08) and found[method]["n"] == 6
+        assert [n for n, _ in found[method]["points"]] == [4, 6, 8]
+
+
+def test_an_exponent_needs_every_depth_of_a_seed(tmp_path):
+    folder = probed(tmp_path)
+    for run in synthetic.runs_of(folder):
+        if "uvit-xs-d12-none-s1" in run.name:
+            (run / "result.json").unlink()
+            (run / "events.jsonl").unlink()
+    assert set(exponents(read(tmp_path, "stability"), "digits/uvit", "none")) == {0, 2, 3, 4, 5}
+
+
+def test_rows_ranks_and_series(report):
+    found = content(report)["stability"]
+    row = next(r for r in found["rows"] if r["cell"] == "digits/uvit-xs" and r["method"] == "constant(kappa=0.5)")
+    assert row["sum_squares"] == 1 + 0.25 + 0.0625 + 0.015625 and row["skips"] == 4 and row["n"] == 6 and row["shares"] == [0.5] * 4
+    assert {r["rho"] for r in found["rank"]} == {1.0} and len(found["rank"]) == 3 * 4
+    assert all(len(s["images"]) == len(s["feature"]["mean"]) == POINTS for s in found["series"]) and len(found["series"]) == 9
+    assert {g["method"] for g in found["gates"]} == {"inv_sqrt2", "constant(kappa=0.5)"} and found["gates"][0]["middle"] == 0.5
+    assert {r["t"] for r in found["response"]} == {0.1, 0.5, 0.9} and all(r["worst_low"] <= r["worst"] <= r["worst_high"] for r in found["response"])
+
+
+def test_claims_have_verdicts_with_intervals(report):
+    claims = {c["id"]: c for c in content(report)["claims"]}
+    for name in ("C-features", "C-gradients", "C-robustness", "C-depth"):
+        for method in ("inv_sqrt2", "constant"):
+            claim = claims[f"{name} ({method})"]
+            assert claim["verdict"] == "supported", claim
+            assert "[" in claim["evidence"] and claim["runs"]
+    assert "exponent of depth, arm - baseline: -0." in claims["C-depth (inv_sqrt2)"]["evidence"]
+
+
+def test_the_page_shows_the_section(report):
+    page = (report / "index.html").read_text()
+    assert '<section id="stability">' in page
+    for name in ("norms", "gradients", "response"):
+        assert page.count(f'<figure id="figure-{name}-') == 3
+    assert 'id="figure-growth-digits-uvit"' in page and all(f'id="table-{name}"' in page for name in ("probed", "growth", "ranks", "learnt"))
+    assert {path.stem for path in (report / "tables").glob("*.md")} >= {"probed", "growth", "ranks", "learnt"}
+
+
+def test_a_suite_without_probes_has_no_section(tmp_path):
+    folder = probed(tmp_path, probes=False)
+    assert stability(read(tmp_path, "stability")) is None
+    reports.write(tmp_path, "stability", folder / "report", None)
+    page = (folder / "report" / "index.html").read_text()
+    assert 'id="stability"' not in page and "without pilots" in page
+
+
+@pytest.mark.parametrize(("cell", "expected"), [("digits/uvit-xs", "digits/uvit"), ("cifar10/uvit-s-2-deep", "cifar10/uvit"), ("a/unet-xs-n4", "a/unet")])
+def test_families(cell, expected):
+    assert family(cell) == expected
