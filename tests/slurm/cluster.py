@@ -18,7 +18,7 @@ SEARCH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 CONF = """\
 ClusterName=bench
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({address})
 SlurmctldPort={port}
 SlurmUser={user}
 SlurmdUser={user}
@@ -26,7 +26,7 @@ AuthType=auth/munge
 CredType=cred/munge
 # A requeued job waits until its credential has expired: 120 s by default.
 AuthInfo=socket={base}/munge/socket,cred_expire=5
-CommunicationParameters=NoAddrCache,NoCtldInAddrAny,NoInAddrAny
+CommunicationParameters={binding}
 SlurmctldParameters=preempt_send_user_signal
 # Ids of an earlier cluster do not come back.
 FirstJobId={first}
@@ -56,7 +56,7 @@ SlurmdTimeout=10
 MaxArraySize=26
 GresTypes=gpu
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
+AccountingStorageHost={address}
 AccountingStoragePort={dbd}
 AccountingStoragePass={base}/munge/socket
 {nodes}
@@ -68,9 +68,9 @@ DBD = """\
 AuthType=auth/munge
 AuthInfo=socket={base}/munge/socket
 DbdHost={host}
-DbdAddr=127.0.0.1
+DbdAddr={address}
 DbdPort={dbd}
-CommunicationParameters=NoAddrCache,NoCtldInAddrAny,NoInAddrAny
+CommunicationParameters={binding}
 SlurmUser={user}
 PidFile={base}/run/slurmdbd.pid
 LogFile={base}/log/slurmdbd.log
@@ -181,18 +181,41 @@ class Cluster:
     def _write(self) -> None:
         import pwd
 
+        address, binding = self._address()
         ports = self._ports(2 + len(self.nodes))
-        words = {"base": self.base, "host": socket.gethostname().partition(".")[0], "user": pwd.getpwuid(os.getuid()).pw_name,
+        words = {"base": self.base, "host": socket.gethostname().partition(".")[0], "address": address, "binding": binding, "user": pwd.getpwuid(os.getuid()).pw_name,
                  "port": ports[0], "dbd": ports[1], "first": int(time.time()) % 50_000_000 + 1000}
-        nodes = "\n".join(f"NodeName={node} NodeHostname={words['host']} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=4000 "
+        nodes = "\n".join(f"NodeName={node} NodeHostname={words['host']} NodeAddr={address} Port={port} CPUs=2 RealMemory=4000 "
                           "Gres=gpu:2 State=UNKNOWN" for node, port in zip(self.nodes, ports[2:], strict=True))
         (self.base / "slurm.conf").write_text(CONF.format(**words, nodes=nodes))
         (self.base / "slurmdbd.conf").write_text(DBD.format(**words))
         (self.base / "slurmdbd.conf").chmod(0o600)
         (self.base / "db" / "my.cnf").write_text(DATABASE.format(**words))
         for index in range(2):  # pretend GPUs: each needs a device file, or it counts as none
-            subprocess.run(["mknod", self.base / f"gpu{index}", "c", "1", "3"], check=True)
+            path = self.base / f"gpu{index}"
+            if subprocess.run(["mknod", path, "c", "1", "3"], stderr=subprocess.DEVNULL).returncode:
+                path.touch()
         (self.base / "gres.conf").write_text(f"NodeName={self.nodes[0][0]}[1-{len(self.nodes)}] Name=gpu File={self.base}/gpu[0-1]\n")
+
+    @staticmethod
+    def _address() -> tuple[str, str]:
+        """Where the daemons listen, and the words for it. SLURM binds to what the host's name resolves to.
+
+        On a machine with no address but loopback SLURM's look-up (AI_ADDRCONFIG) finds no name at all: one more address
+        on lo mends it, and is still lo.
+        """
+        def resolve(name: str) -> str | None:
+            try:
+                return socket.getaddrinfo(name, None, socket.AF_INET, flags=socket.AI_ADDRCONFIG)[0][4][0]
+            except socket.gaierror:
+                return None
+
+        if resolve("localhost") is None:
+            subprocess.run(["ip", "addr", "add", "198.18.0.1/32", "dev", "lo"], check=True)
+        found = resolve(socket.gethostname())
+        if found and found.startswith("127."):
+            return found, "NoAddrCache,NoCtldInAddrAny,NoInAddrAny"
+        return "127.0.0.1", "NoAddrCache"
 
     @staticmethod
     def _ports(count: int) -> list[int]:
