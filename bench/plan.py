@@ -12,8 +12,8 @@ import models
 from bench import fastest
 from bench.errors import BadInput, unknown
 from bench.record import write_json
-from bench.suite import BASELINE, Cell, Suite, evaluation_images
-from reports import reading
+from bench.suite import BASELINE, Cell, Suite, evaluation_images, label
+from reports import labels, reading
 
 PROTOCOL = 1  # version of the measurement protocol, docs/protocol.md
 FILTERS = ("dataset", "backbone", "method", "seed", "role", "run")
@@ -75,14 +75,16 @@ def plan(suite: Suite) -> list[Run]:
 
 
 def _run(suite: Suite, cell: Cell, arm: str, seed: int, role: str, pair: int | None) -> Run:
-    method = models.parse_method(arm)
-    training = suite.of(cell)
+    text, factor = labels.split(arm)
+    method, training = models.parse_method(text), suite.of(cell)
+    optimizer = training.optimizer.model_dump()
+    optimizer["lr"] = labels.scaled(optimizer["lr"], factor)
     evaluation = training.evaluation.model_dump(exclude={"count", "first"})
     spec = {"protocol": PROTOCOL, "dataset": cell.dataset, "backbone": cell.backbone,
             "method": {"name": method.name, **method.params}, "seed": seed,
-            **training.model_dump(exclude={"evaluation", "checkpoints", "probes"}),
+            **training.model_dump(exclude={"evaluation", "checkpoints", "probes"}), "optimizer": optimizer,
             "evaluation": {"images": evaluation_images(training), **evaluation}}
-    return Run(suite.name, role, pair, method.label, fastest.resolve(spec), training.checkpoints, training.probes)
+    return Run(suite.name, role, pair, label(arm), fastest.resolve(spec), training.checkpoints, training.probes)
 
 
 def method_text(spec: dict) -> str:
@@ -131,7 +133,7 @@ def publish(suite: Suite, runs: list[Run], root: Path) -> Path:
                 raise BadInput(f"{suite.path}: seeds.{name}: {seeds[name]} differs from {before[name]}, with which runs of "
                                f"{folder} were started; seeds never change after the first run: use another suite name")
     content = {"protocol": PROTOCOL, "suite": suite.name, "title": suite.title, "scale": suite.scale, "baseline": BASELINE,
-               "arms": [models.parse_method(arm).label for arm in suite.arms], "seeds": seeds,
+               "arms": [label(arm) for arm in suite.arms], "seeds": seeds,
                "cells": [{"dataset": cell.dataset, "backbone": cell.backbone, "budget": suite.of(cell).budget,
                           "evaluations": evaluation_images(suite.of(cell))} for cell in suite.cells],
                "runs": [{"run": run.id, "dataset": run.spec["dataset"], "backbone": run.spec["backbone"], "method": run.label,

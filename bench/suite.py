@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import BadInput
+from reports import labels
 
 SUITES = Path(__file__).parent / "suites"
 NULL_SEED = 10_000  # the null run paired with baseline k has seed 10000 + k
@@ -306,12 +307,12 @@ def _check_names(suite: Suite) -> None:
     for name in cells:
         if cells.count(name) > 1:
             raise BadInput(f"{suite.path}: cells: {name} is given twice")
-    labels = [_label(suite, i, text) for i, text in enumerate(suite.arms)]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise BadInput(f"{suite.path}: arms: {label} is given twice")
-    if BASELINE not in labels:
-        raise BadInput(f"{suite.path}: arms: the baseline {BASELINE!r} is missing from {', '.join(labels)}")
+    arms = [_label(suite, i, text) for i, text in enumerate(suite.arms)]
+    for arm in arms:
+        if arms.count(arm) > 1:
+            raise BadInput(f"{suite.path}: arms: {arm} is given twice")
+    if BASELINE not in arms:
+        raise BadInput(f"{suite.path}: arms: the baseline {BASELINE!r} is missing from {', '.join(arms)}")
 
 
 def _check_condition(suite: Suite, i: int, cell: Cell, training: Training) -> None:
@@ -338,11 +339,17 @@ def _check_condition(suite: Suite, i: int, cell: Cell, training: Training) -> No
         raise BadInput(f"{suite.path}: evaluation.clip: true is for images; {cell.dataset} holds latents")
 
 
-def _label(suite: Suite, i: int, text: str) -> str:
+def label(arm: str) -> str:
+    """How an arm is called everywhere: parameters at their defaults and a factor of 1 are left out; ValueError, one line."""
     import models
 
+    method, factor = labels.split(arm)
+    return labels.join(models.parse_method(method).label, factor)
+
+
+def _label(suite: Suite, i: int, text: str) -> str:
     try:
-        return models.parse_method(text).label
+        return label(text)
     except ValueError as error:
         raise BadInput(f"{suite.path}: arms[{i}]: {error}") from None
 

@@ -4,6 +4,7 @@ speedup     the speedup over the cells is about `number`
 final       the distance at the full budget is lower than the baseline's
 order       each method of `order` is faster than the next, on the same seeds
 range       every arm of `method` whose `parameter` lies in [least, most] is faster than the baseline
+tuned       the method is faster than the baseline at every learning rate that the suite has for it, on the same seeds
 same        the methods of `order` do not differ, on the same seeds
 parameters  the method adds at most the share `most` of the backbone's parameters
 time        an image takes at most `most` times the baseline's training time
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reports import formats, pooled, stability, stats, words
+from reports import formats, labels as labels_of, pooled, stability, stats, words
 from reports.arms import Arm
 from reports.cells import curves
 from reports.comparison import Comparison, compare, spread
@@ -53,8 +54,13 @@ class Evidence:
         return [arm for arm in self.arms if arm.row["role"] == "paired" and arm.row["method"] == method and arm.pools]
 
     def label(self, name: str) -> str | None:
-        """The arm that a claim means by a name: the one without parameters if there is one, else the first of that name."""
-        labels = [label for label in self.records.suite["arms"] if label.partition("(")[0] == name or label == name]
+        """The arm that a claim means by a name: the one without parameters if there is one, else the first of that name.
+
+        A name may say a factor on the learning rate (`constant @ lr 2`); without one, arms with a factor are not meant.
+        """
+        method, factor = labels_of.split(name)
+        labels = [label for label in self.records.suite["arms"]
+                  if label == name or (labels_of.bare(label), labels_of.read(label)[1]) == (method, factor)]
         return None if not labels else name if name in labels else labels[0]
 
 
@@ -112,6 +118,17 @@ def _order(claim: dict, method: str, evidence: Evidence) -> Finding:
     sides = [words.SUPPORTED if s.low > 1 else words.CONTRADICTED if s.high < 1 else words.INCONCLUSIVE for s, *_ in steps]
     verdict = next((side for side in (words.CONTRADICTED, words.INCONCLUSIVE) if side in sides), words.SUPPORTED)
     return _steps(steps, verdict)
+
+
+def _tuned(claim: dict, method: str, evidence: Evidence) -> Finding:
+    """Against every learning rate of the baseline, so that none is picked on the runs that are compared."""
+    base = [label for label in evidence.records.suite["arms"] if labels_of.read(label)[0] == evidence.records.baseline]
+    steps = [_versus(evidence, method, label) for label in base]
+    if len(base) < 2 or any(step is None for step in steps):
+        return Finding(evidence=f"needs speedups over {evidence.records.baseline} at two learning rates or more")
+    least = min(s.low for s, *_ in steps)
+    worst = min(s.high for s, *_ in steps)
+    return _steps([step for step in steps if step], words.SUPPORTED if least > 1 else words.CONTRADICTED if worst < 1 else words.INCONCLUSIVE)
 
 
 def _same(claim: dict, method: str, evidence: Evidence) -> Finding:
@@ -241,7 +258,7 @@ def _paired_values(evidence: Evidence, method: str, what: str, value: Callable[[
 
 
 TESTS: dict[str, Callable[[dict, str, Evidence], Finding]] = {
-    "speedup": _speedup, "final": _final, "order": _order, "same": _same, "range": _range, "parameters": _parameters,
+    "speedup": _speedup, "final": _final, "order": _order, "tuned": _tuned, "same": _same, "range": _range, "parameters": _parameters,
     "time": _time, "probe": _probe, "growth": _growth,
 }
 
@@ -250,6 +267,7 @@ RULES = {
                "contradicted: below 1.02",
     "final": "supported: interval of arm / baseline below 1 and a gap of 1.3 % or more; contradicted: above 1",
     "order": "supported: each method's interval over the next above 1; contradicted: one below 1",
+    "tuned": "supported: interval over the baseline above 1 at each of its learning rates; contradicted: below 1 at one",
     "same": "supported: interval within [1/1.1, 1.1]; contradicted: outside it",
     "range": "supported: every value's interval above 1; contradicted: one below 1",
     "parameters": "supported: at most {most:.0%} of the backbone's parameters in every cell",

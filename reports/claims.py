@@ -14,7 +14,7 @@ from reports.records import Records
 HERE = Path(__file__).parent
 TAGS = {"V": "published", "C": "computed", "U": "unverified"}
 KEYS = ("id", "claim", "source", "tag", "suite", "test")
-NEEDS = {"speedup": ("number", "methods"), "final": ("methods",), "order": ("order",), "same": ("order",),
+NEEDS = {"speedup": ("number", "methods"), "final": ("methods",), "order": ("order",), "same": ("order",), "tuned": ("methods",),
          "range": ("method", "parameter", "least", "most", "default"), "parameters": ("most", "methods"), "time": ("most", "methods"),
          "probe": ("probe", "methods"), "growth": ("methods",)}
 

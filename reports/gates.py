@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from reports import labels
 from reports.reading import short
 from reports.records import Records
 
@@ -102,6 +103,9 @@ def _identity(cell: Cell) -> Iterator[Failure]:
 
 def _configurations(cell: Cell) -> Iterator[Failure]:
     flat = {run["run"]: dict(_flatten(run["spec"])) for run in cell.runs}
+    for run in cell.runs:  # an arm may say in its label that it changes the learning rate
+        if isinstance(rate := flat[run["run"]].get("optimizer.lr"), float):
+            flat[run["run"]]["optimizer.lr"] = labels.scaled(rate, 1 / labels.read(run["method"])[1])
     for key in sorted({key for spec in flat.values() for key in spec if key != "seed" and not key.startswith("method.")}):
         yield from _agree(cell, "configurations", key, {run: spec.get(key) for run, spec in flat.items()}, recorded=False)
 
@@ -216,7 +220,7 @@ def _first(values: Iterable[int]) -> str:
 GATES = {
     "seeds": Gate("seeds distinct within an arm; pilot, paired and null seeds disjoint within a cell", _seeds),
     "identity": Gate("the hash of a run is that of its resolved configuration", _identity),
-    "configurations": Gate("resolved configurations equal but for method and seed", _configurations),
+    "configurations": Gate("resolved configurations equal but for seed, method and the factor on the learning rate that an arm is named after", _configurations),
     "initial weights": Gate("digest of the initial backbone weights equal within a pair", _weights),
     "data": Gate("digest of the data equal", _start("data", "data_digest")),
     "draws": Gate("digest of the drawn batch indices and timesteps equal within a pair", _draws),

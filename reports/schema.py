@@ -356,6 +356,7 @@ class Probed(TypedDict):
     n: int  # runs
     runs: list[str]  # their names
     sum_squares: float | None  # the theory's sum of kappa_j^2; null for a method without fixed factors
+    bound: float | None  # the theory's bound on the response to the input with all Lipschitz constants 1: sum of kappa_j + 1
     shares: list[float]  # per skip, shallowest first: how much of the decoder block's output it makes
     feature_norm: float  # ||h|| of the decoder blocks, mean over blocks and the second half of training
     feature_oscillation: float  # its mean half band in a moving window

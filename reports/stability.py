@@ -1,6 +1,7 @@
 """What the probes of a suite say: norms over training, growth with depth, responses, gates, and the theory beside them.
 
-Over seeds, numbers are geometric means. Growth: the exponent p of ||h|| ~ N^p, N the number of long skips, as the least-squares
+The predictions: sum_j kappa_j^2 for norms and gradients (Theorems 3.1 and 3.2), and for the response to the input the bound
+sum_j kappa_j M0^j + L0 M0^N (Theorem 4.1) at M0 = L0 = 1, since the constants of a trained network are not known. Over seeds, numbers are geometric means. Growth: the exponent p of ||h|| ~ N^p, N the number of long skips, as the least-squares
 slope of log ||h|| on log N over the cells of one family of backbones, a slope per seed, with a t interval over the seeds.
 """
 
@@ -62,6 +63,7 @@ def _row(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
     shares = np.array([run["stability"]["shares"] for run in runs if run["stability"]["shares"]])
     return {"cell": cell, "method": method, "skips": runs[0]["start"].get("skips"), "n": len(runs), "runs": [run["run"] for run in runs],
             "sum_squares": math.fsum(kappa**2 for kappa in kappas) if kappas else None,
+            "bound": math.fsum(kappas) + 1 if kappas else None,
             "shares": shares.mean(0).tolist() if len(shares) else [], **{q: _mean([value(run, q) for run in runs]) for q in QUANTITIES}}
 
 
@@ -98,15 +100,19 @@ def _growth(records: Records, name: str, method: str) -> dict[str, Any] | None:
             "points": sorted([row["skips"], row["feature_norm"]] for row in rows)}
 
 
+# Which prediction each quantity is set beside.
+PREDICTED = {"feature_norm": "sum_squares", "feature_oscillation": "sum_squares", "gradient_oscillation": "sum_squares", "input_sensitivity": "bound"}
+
+
 def _ranks(rows: Sequence[dict]) -> list[dict[str, Any]]:
-    """Spearman's correlation, over the arms of a cell, of the theory's sum of kappa_j^2 with what was measured."""
+    """Spearman's correlation, over the arms of a cell, of the theory's predictions with what was measured."""
     found = []
     for cell in dict.fromkeys(row["cell"] for row in rows):
         those = [row for row in rows if row["cell"] == cell and row["sum_squares"] is not None]
-        for quantity in QUANTITIES[:4]:
+        for quantity, predicted in PREDICTED.items():
             values = [row[quantity] for row in those]
             if len(those) >= 3 and np.isfinite(values).all() and len(set(values)) > 1:
-                rho = float(scipy_stats.spearmanr([row["sum_squares"] for row in those], values).statistic)
+                rho = float(scipy_stats.spearmanr([row[predicted] for row in those], values).statistic)
                 found.append({"cell": cell, "quantity": quantity, "rho": rho, "arms": len(those)})
     return found
 

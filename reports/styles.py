@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.labels import bare
+
 # Okabe and Ito's palette for the colour-blind, without its yellow, which white swallows.
 BLACK, GREY, BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (
     "#000000", "#8c8c8c", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
@@ -34,10 +36,10 @@ OTHERS = [Style(colour, marker, "9 3 2 3") for marker in MARKERS for colour in (
 
 
 def style(method: str, arms: Sequence[str] = ()) -> Style:
-    """The style of an arm; arms of one method with other parameters share its colour and differ in marker and dash."""
-    name = method.partition("(")[0]
+    """The style of an arm; arms of one method share its colour and differ in marker and dash."""
+    name = bare(method)
     own = METHODS.get(name) or OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
-    same = [arm for arm in arms if arm.partition("(")[0] == name]
+    same = [arm for arm in arms if bare(arm) == name]
     step = same.index(method) if method in same else 0
     if not step:
         return own

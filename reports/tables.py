@@ -145,14 +145,14 @@ def claims(report: Report) -> Table:
 
 def probed(report: Report) -> Table:
     """What the probes measured beside what the theory predicts."""
-    rows = [(r["cell"], str(r["skips"]), r["method"], say.DASH if r["sum_squares"] is None else f"{r['sum_squares']:.3g}",
+    rows = [(r["cell"], str(r["skips"]), r["method"], *(say.DASH if r[key] is None else f"{r[key]:.3g}" for key in ("sum_squares", "bound")),
              *(say.significant(r[key]) for key in ("feature_norm", "feature_oscillation", "gradient_oscillation", "input_sensitivity")),
              f"{r['loss_spikes']:.1f}", str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
-    return Table("probed", "Geometric means over seeds. The theory's sum of squared factors bounds norm and gradient; a dash: the method has no "
-                 "fixed factor. Oscillation: half the band in a moving window of 9 probes, over the second half of training. Response: of the output "
+    return Table("probed", "Geometric means over seeds. Predictions: the sum of squared factors for norm and gradient, and for the response the bound with all "
+                 "Lipschitz constants 1, the sum of the factors + 1; a dash: the method has no fixed factor. Oscillation: half the band in a moving window of 9 probes, over the second half of training. Response: of the output "
                  "to the worst small change of the input. Spikes of the loss: mean count.",
-                 ("cell", "skips", "method", "sum of squares", "feature norm", "its oscillation", "gradient oscillation", "response", "spikes", "seeds"),
-                 rows, frozenset({1, 3, 4, 5, 6, 7, 8, 9}))
+                 ("cell", "skips", "method", "sum of squares", "bound", "feature norm", "its oscillation", "gradient oscillation", "response", "spikes", "seeds"),
+                 rows, frozenset({1, 3, 4, 5, 6, 7, 8, 9, 10}))
 
 
 def growth(report: Report) -> Table:
@@ -166,7 +166,7 @@ def growth(report: Report) -> Table:
 def ranks(report: Report) -> Table:
     """Rank correlation of the theory with what was measured."""
     rows = [(r["cell"], r["quantity"].replace("_", " "), f"{r['rho']:+.2f}", str(r["arms"])) for r in (report["stability"] or {}).get("rank", [])]
-    return Table("ranks", "Spearman's correlation, over the arms with fixed factors, of the theory's sum of squares with what was measured. +1: the same "
+    return Table("ranks", "Spearman's correlation, over the arms with fixed factors, of the theory's predictions (for the response the bound, else the sum of squares) with what was measured. +1: the same "
                  "order.", ("cell", "quantity", "rank correlation", "arms"), rows, frozenset({2, 3}))
 
 

@@ -39,6 +39,15 @@ def test_arms_of_a_pair_differ_in_the_method_alone():
     assert all(len(specs) == 4 and all(spec == specs[0] for spec in specs) for specs in pairs.values())
 
 
+def test_an_arm_may_say_a_factor_on_the_learning_rate():
+    runs = [run for run in plan(suites.load("lr")) if run.role == "paired" and run.pair == 0 and run.spec["backbone"] == "uvit-xs"]
+    assert {run.label: run.spec["optimizer"]["lr"] for run in runs} == {
+        "none": 3e-3, "none @ lr 0.5": 1.5e-3, "none @ lr 2": 6e-3, "constant": 3e-3, "constant @ lr 0.5": 1.5e-3, "constant @ lr 2": 6e-3}
+    assert len({json.dumps({**run.spec, "method": None, "optimizer": None}, sort_keys=True) for run in runs}) == 1
+    assert [run.id for run in plan(suites.load("quick")) if run.label == "constant"] == [run.id for run in plan(suites.load("lr"))
+                                                                                        if run.label == "constant"]
+
+
 def test_the_identity_is_of_the_resolved_configuration(tiny):
     base = plan(suites.load(tiny()))
     spelled_out = plan(suites.load(tiny("other", arms=["none", "learnable(r=4)"], flip=False, threads=1, device="cpu")))

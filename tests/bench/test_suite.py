@@ -41,6 +41,13 @@ def test_numbers_in_exponent_notation_are_numbers(tmp_path, tiny):
     ({"arms": ["none", "lernable"]}, r"arms\[1\]: .*'lernable'.*choose from .*learnable"),
     ({"arms": ["none", "constant(kappa=1.7)"]}, r"arms\[1\]: .*kappa.*1\.7.*0 < kappa <= 1"),
     ({"arms": ["none", "constant(kapa=0.7)"]}, r"arms\[1\]: .*kapa.*kappa"),
+    ({"arms": ["none", "constant @ lr much"]}, r"arms\[1\]: 'constant @ lr much' is not of the form METHOD or METHOD @ lr FACTOR"),
+    ({"arms": ["none", "constant @ lr -2"]}, r"arms\[1\]: .*a number above 0"),
+    ({"arms": ["none", "constant @ lr 1e400"]}, r"arms\[1\]: .*a number above 0"),
+    ({"arms": ["none", "constant @ weight_decay 2"]}, r"arms\[1\]: .*METHOD @ lr FACTOR"),
+    ({"arms": ["none", "constant @ lr 2", "constant(kappa=0.5) @ lr 2.0"]}, "arms: constant @ lr 2 is given twice"),
+    ({"arms": ["none @ lr 1", "none"]}, "arms: none is given twice"),
+    ({"arms": ["none @ lr 2"]}, "arms: the baseline 'none' is missing"),
     ({"arms": ["none", "constant", "constant(kappa=0.5)"]}, "arms: constant is given twice"),
     ({"arms": ["inv_sqrt2"]}, "arms: the baseline 'none' is missing"),
     ({"seeds": {"paired": [0, 1, 0], "pilots": [100, 101, 102]}}, "seeds: paired: seed 0 is used twice"),
@@ -125,7 +132,7 @@ def test_a_suite_may_extend_another(tiny, tmp_path):
     assert more.name == "more" and more.seeds.paired == [0, 1, 2, 3] and more.seeds.pilots == plain.seeds.pilots
     assert more.training.optimizer.lr == 0.5 and more.training.optimizer.betas == plain.training.optimizer.betas
     path.write_text(f"extends: {path}\n")
-    with pytest.raises(BadInput, match="extends: .* is not another suite; choose from mini"):
+    with pytest.raises(BadInput, match="extends: .* is not another suite; choose from lr, mini"):
         suites.load(str(path))
     six = suites.load("mini-6")
     assert len(six.seeds.paired) == 6 and six.cells == suites.load("mini").cells

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reports import Curve
+from reports import Curve, labels
 from reports.reading import summarize
 from reports.targets import derive
 
@@ -38,7 +38,7 @@ def config(role: str, method: str, seed: int, pair: int | None, cell: str = "dig
     evaluation = {"images": IMAGES.tolist(), "samples": 512, "sampler": "dpmpp-2m", "steps": 6, "extractor": "small-conv",
                   "repeats": 4}
     spec = {"protocol": 1, "dataset": dataset, "backbone": backbone, "method": {"name": method}, "seed": seed, "budget": TAU,
-            "batch": 10, "optimizer": {"lr": 1e-3}, "ema": {"half_life": 0.02}, "augment": {}, "diffusion": {},
+            "batch": 10, "optimizer": {"lr": labels.scaled(1e-3, labels.read(method)[1])}, "ema": {"half_life": 0.02}, "augment": {}, "diffusion": {},
             "evaluation": evaluation, "device": "cpu", "precision": "fp32", "threads": 1} | changes
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     slug = "".join(c if c.isalnum() else "-" for c in method)

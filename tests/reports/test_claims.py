@@ -23,7 +23,7 @@ def test_the_shipped_claims_are_whole():
     found, published = claims.load()
     names = {claim["id"] for claim in found}
     assert {"C-speed", "C-final", "C-order", "C-kappa", "C-shared", "C-cost-parameters", "C-cost-time", "C-features", "C-gradients",
-            "C-robustness", "C-depth"} <= names
+            "C-robustness", "C-depth", "C-lr"} <= names
     assert {f"C-speed-{d}-{b}" for d in ("cifar10", "celeba64", "imagenet64", "coco256") for b in ("uvit", "unet")} <= names
     assert all(figure["tag"] in ("V", "C", "U") and figure["source"] for figure in published.values())
 
@@ -58,6 +58,22 @@ def test_a_range_of_kappa_needs_two_values_and_all_of_them(tmp_path):
     assert "needs at least two" in verdicts(tmp_path / "a", {"constant": 1.3})["C-kappa"]["evidence"]
     assert verdicts(tmp_path / "b", {"constant": 1.3, "constant(kappa=0.9)": 1.2})["C-kappa"]["verdict"] == "supported"
     assert verdicts(tmp_path / "c", {"constant": 1.3, "constant(kappa=0.9)": 0.8})["C-kappa"]["verdict"] == "contradicted"
+
+
+def test_a_speedup_must_survive_every_learning_rate_of_the_baseline(tmp_path):
+    rates = {"none @ lr 2": 1.0, "none @ lr 0.5": 0.8, "constant": 1.5, "constant @ lr 2": 1.4}
+    found = verdicts(tmp_path / "a", rates, name="lr")
+    assert found["C-lr (constant)"]["verdict"] == found["C-lr (constant @ lr 2)"]["verdict"] == "supported"
+    assert found["C-lr (constant @ lr 0.5)"]["verdict"] == "not tested"
+    assert "constant over none @ lr 0.5" in found["C-lr (constant)"]["evidence"]
+    assert verdicts(tmp_path / "b", rates | {"none @ lr 2": 2.0}, name="lr")["C-lr (constant)"]["verdict"] == "contradicted"
+    assert verdicts(tmp_path / "c", {"constant": 1.5}, name="lr")["C-lr (constant)"]["verdict"] == "not tested"
+
+
+def test_a_bare_name_means_the_arm_at_the_learning_rate_of_the_suite(tmp_path):
+    found = verdicts(tmp_path, {"constant @ lr 2": 2.0, "constant(kappa=0.7)": 1.2})
+    assert found["C-speed (constant)"]["verdict"] == "weaker"
+    assert verdicts(tmp_path / "b", {"constant @ lr 2": 2.0})["C-speed (constant)"]["verdict"] == "not tested"
 
 
 def test_cost_in_parameters_is_read_from_the_records(tmp_path):

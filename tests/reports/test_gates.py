@@ -66,6 +66,18 @@ def test_a_failed_gate_names_runs_and_field_and_hides_the_number(folder, run, ed
     assert row["withheld"].startswith("gate failed: " + field.partition(":")[0])
 
 
+def test_the_learning_rate_may_differ_as_the_label_says_and_no_further(folder):
+    assert reports.check(synthetic.suite(folder.parent, {"constant @ lr 2": 1.2}, name="rates").parent, "rates") == []
+    for method, rate in (("constant @ lr 2", 1e-3), ("none", 2e-3)):
+        run = synthetic.find(folder.parent / "rates", method, 1)
+        kept = {path: path.read_text() for path in (run / "config.json", run / "result.json")}
+        synthetic.change(run, lambda r, rate=rate: respecify(r, optimizer={"lr": rate}))
+        (run / "config.json").unlink()
+        assert "configurations: optimizer.lr" in "".join(reports.check(folder.parent, "rates"))
+        for path, text in kept.items():
+            path.write_text(text)
+
+
 def test_one_seed_in_two_roles_fails(folder):
     suite = json.loads((folder / "suite.json").read_text())
     where = synthetic.find(folder, *NULL)

@@ -78,7 +78,7 @@ def test_an_exponent_needs_every_depth_of_a_seed(tmp_path):
 def test_rows_ranks_and_series(report):
     found = content(report)["stability"]
     row = next(r for r in found["rows"] if r["cell"] == "digits/uvit-xs" and r["method"] == "constant(kappa=0.5)")
-    assert row["sum_squares"] == 1 + 0.25 + 0.0625 + 0.015625 and row["skips"] == 4 and row["n"] == 6 and row["shares"] == [0.5] * 4
+    assert row["sum_squares"] == 1 + 0.25 + 0.0625 + 0.015625 and row["bound"] == 1 + 0.5 + 0.25 + 0.125 + 1 and row["skips"] == 4 and row["n"] == 6 and row["shares"] == [0.5] * 4
     assert {r["rho"] for r in found["rank"]} == {1.0} and len(found["rank"]) == 3 * 4
     assert all(len(s["images"]) == len(s["feature"]["mean"]) == POINTS for s in found["series"]) and len(found["series"]) == 9
     assert {g["method"] for g in found["gates"]} == {"inv_sqrt2", "constant(kappa=0.5)"} and found["gates"][0]["middle"] == 0.5
