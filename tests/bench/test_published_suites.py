@@ -33,11 +33,12 @@ def originals(tmp_path_factory):
 
     def made(name: str) -> Path:
         source = folder / name
+        if name == "coco256":
+            pytest.importorskip("diffusers", reason="the extra is not installed: make latent")
         if not source.exists():
             source.mkdir()
             options = Options(source, partial=True, workers=1)
             if name == "coco256":
-                pytest.importorskip("diffusers", reason="the extra is not installed: make latent")
                 miniatures.coco(source)
                 networks = folder / "networks"
                 networks.mkdir()
