@@ -16,6 +16,7 @@ A spike: a step's loss above the median of the HISTORY steps before it by more t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,7 +32,7 @@ from bench.diffusion import Schedule
 from bench.streams import Streams
 from models.scaling import Calibration
 
-POINTS = 128
+POINTS = 64  # one probed step costs a seventh more than a plain one: 2.3 % of a run of 400 steps, nothing of a long one
 WINDOW = 9
 HISTORY, SPIKE = 50, 6.0
 LEVELS = (0.1, 0.5, 0.9)  # times t of the diffusion
@@ -175,27 +176,27 @@ class Watch:
 
     def after_backward(self) -> None:
         """Gradient norms, and the weights as they were."""
-        named = {"encoder": self.model.encoder, "decoder": self.model.decoder}
-        self.found["gradients"] = {name: [float(_norm([p.grad for p in block.parameters()])) for block in blocks]
-                                   for name, blocks in named.items()}
         weights = list(self.model.parameters())
-        self.found["gradient"] = float(_norm([p.grad for p in weights]))
-        self.before = [p.detach().clone() for p in weights]
+        squares = dict(zip(weights, torch.stack(torch._foreach_norm([p.grad for p in weights])).double().square().tolist(), strict=True))
+        self.found["gradients"] = {name: [math.sqrt(math.fsum(squares[p] for p in block.parameters())) for block in blocks]
+                                   for name, blocks in (("encoder", self.model.encoder), ("decoder", self.model.decoder))}
+        self.found["gradient"] = math.sqrt(math.fsum(squares.values()))
+        self.before = torch._foreach_add([p.detach() for p in weights], 0.0)  # a copy, in one call
 
     def after_step(self) -> dict[str, Any]:
         """The fields of a `norms` event. Decoder blocks and gates shallowest first."""
         weights = [p.detach() for p in self.model.parameters()]
-        change = torch._foreach_sub(weights, self.before)
-        self.found["update"] = float(_norm(change) / _norm(weights))
-        self.found["features"] = [float(self.features[index]) for index in sorted(self.features)]
+        torch._foreach_sub_(self.before, weights)
+        self.found["update"] = float(_norm(self.before) / _norm(weights))
+        self.found["features"] = torch.stack([self.features[index] for index in sorted(self.features)]).tolist()
         if self.gates:  # joined deepest first
             levels = torch.tensor([0.1, 0.5, 0.9])
             self.found["gates"] = [torch.quantile(gate.cpu(), levels).tolist() for gate in reversed(self.gates)]
         return self.found
 
 
-def _norm(tensors: Sequence[Tensor | None]) -> Tensor:
-    return nn.utils.get_total_norm([t for t in tensors if t is not None])
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(torch._foreach_norm(tensors)).norm()
 
 
 def oscillation(series: np.ndarray) -> np.ndarray:

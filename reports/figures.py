@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import formats as say
-from reports.styles import Style, style
+from reports.styles import OTHERS, Style, style
 from reports.svg import INK, QUIET, RATIOS, SHADE, Canvas, Scale, around, decades
 from reports.words import SAME
 
@@ -231,13 +231,17 @@ def _thin(scale: Scale, candidates: Sequence[float]) -> list[float]:
 
 
 def _legend(canvas: Canvas, methods: Sequence[str], report: Report, y: float) -> None:
+    """Methods beside their line and marker."""
+    _names(canvas, {method: style(method, report["arms"]) for method in methods}, y)
+
+
+def _names(canvas: Canvas, looks: dict[str, Style], y: float) -> None:
     """Names beside their line and marker, in as many lines as they need; the canvas grows with them."""
     x = 62.0
-    for method in methods:
+    for method, look in looks.items():
         width = 34 + 7.2 * len(method)
         if x + width > canvas.width and x > 62:
             x, y = 62.0, y + 20
-        look = style(method, report["arms"])
         canvas.line([(x, y - 4), (x + 22, y - 4)], look.colour, 2, look.dash)
         canvas.mark(x + 11, y - 4, look.marker, look.colour, size=4)
         canvas.text(x + 28, y, method)
@@ -316,7 +320,28 @@ def response(report: Report) -> Panels:
         yield cell, canvas
 
 
+def gates(report: Report) -> Panels:
+    """The learnt gates over training, a line per skip."""
+    found = (report["stability"] or {}).get("gates", [])
+    for cell, method in dict.fromkeys((g["cell"], g["method"]) for g in found):
+        those = [g for g in found if (g["cell"], g["method"]) == (cell, method)]
+        canvas = Canvas(WIDTH, 350, f"gates of {method} over training images, {cell}")
+        x, y = Scale(0, max(those[0]["images"]), 62, WIDTH - 16, linear=True), Scale(0, 1, 268, 8, linear=True)
+        canvas.bottom(x, 268, 8, [x.high * k / 4 for k in range(5)], "training images", lambda t: f"{t:,.0f}")
+        canvas.left(y, 62, WIDTH - 16, [0, 0.25, 0.5, 0.75, 1], "gate")
+        looks = {f"skip {g['skip']}": OTHERS[i % len(OTHERS)] for i, g in enumerate(those)}
+        for g, (name, look) in zip(those, looks.items(), strict=True):
+            points = list(zip(g["images"], g["low"], g["middle"], g["high"], strict=True))
+            canvas.area([(x(i), y(high)) for i, _, _, high in points] + [(x(i), y(low)) for i, low, _, _ in reversed(points)], look.colour)
+            canvas.line([(x(i), y(middle)) for i, _, middle, _ in points], look.colour, 2, look.dash)
+            for i, low, middle, high in points:
+                canvas.mark(x(i), y(middle), look.marker, look.colour,
+                            f"{method}, {name} at {i:,} images: median {middle:.2f} ({low:.2f} to {high:.2f})", 3)
+        _names(canvas, looks, 322)
+        yield f"{cell}-{method}", canvas
+
+
 DRAWN: dict[str, Callable[[Report], Panels]] = {
     "speedup": speedup, "ladder": ladder, "curves": curves, "pairs": pairs, "profile": profile, "aa": null, "norms": norms,
-    "gradients": gradients, "growth": growth, "response": response,
+    "gradients": gradients, "growth": growth, "response": response, "gates": gates,
 }

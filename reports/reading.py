@@ -16,6 +16,7 @@ from typing import Any
 PROTOCOL = 1  # the version of the measurement protocol this reader knows
 TRAIN = b'{"event": "train"'  # how the lines begin that there are many of
 EVALUATION = ("images", "seconds", "fid", "eval_seconds", "nfe", "samples", "draws")  # what a summary keeps of each
+GATES = 16  # points of training at which a summary keeps them
 CONFIG = ("run", "suite", "role", "pair", "hash", "label", "spec")
 RESULT = ("run", "suite", "hash", "dataset", "backbone", "method", "seed", "role", "pair", "status", "images", "seconds", "budget",
           "evaluations", "noise", "start", "spec")
@@ -99,13 +100,15 @@ def summarize(config: dict, events: list[dict]) -> dict:
 
 
 def _stability(probes: list[dict]) -> dict | None:
-    """The series of `norms` probes, and the last `response` and gates; None for a run that did not measure them."""
+    """The series of `norms` probes, the gates at up to GATES of them, and the last `response`; None for a run without."""
     norms = [probe for probe in probes if probe["probe"] == "norms"]
     if not norms:
         return None
     response = next((probe for probe in reversed(probes) if probe["probe"] == "response"), {})
     return {"images": [probe["images"] for probe in norms], "feature": [probe["features"][0] for probe in norms],
-            "gradient": [probe["gradient"] for probe in norms], "gates": norms[-1].get("gates", []),
+            "gradient": [probe["gradient"] for probe in norms],
+            "gates": [{"images": probe["images"], "skips": probe["gates"]} for probe in norms[::-max(1, len(norms) // GATES)][::-1]
+                      if "gates" in probe],
             "levels": response.get("levels", []), "shares": response.get("shares", [])}
 
 

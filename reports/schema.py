@@ -373,7 +373,7 @@ class Stability(TypedDict):
     growth: list[dict]  # family, method, exponent of ||h|| ~ N^p with its 95 % t interval, n seeds, points [N, norm]
     rank: list[dict]  # cell, quantity, rho: Spearman's over arms with the theory's sum of kappa_j^2
     response: list[dict]  # cell, method, t, random, worst, worst_low, worst_high
-    gates: list[dict]  # cell, method, skip, low, middle, high: 10, 50, 90 % of the learnt gates
+    gates: list[dict]  # cell, method, skip, images, and low, middle, high: 10, 50, 90 % of the learnt gates at these images
 
 
 class Reference(TypedDict):

@@ -125,7 +125,10 @@ def _response(cell: str, method: str, runs: list[dict]) -> list[dict[str, Any]]:
 
 
 def _gates(cell: str, method: str, runs: list[dict]) -> list[dict[str, Any]]:
-    """The last gates of the learnt methods: 10, 50 and 90 % of each skip's, means over seeds."""
+    """The gates of a learnt method over training: 10, 50 and 90 % of each skip's, means over seeds."""
     gates = [run["stability"]["gates"] for run in runs if run["stability"]["gates"]]
-    return [] if not gates else [{"cell": cell, "method": method, "skip": i + 1, "low": low, "middle": middle, "high": high}
-                                 for i, (low, middle, high) in enumerate(np.array(gates).mean(0).tolist())]
+    images = [point["images"] for point in gates[0]] if gates else []
+    same = np.array([[point["skips"] for point in one] for one in gates if [point["images"] for point in one] == images])
+    return [{"cell": cell, "method": method, "skip": i + 1, "images": images,
+             **dict(zip(("low", "middle", "high"), skip.T.tolist(), strict=True))}
+            for i, skip in enumerate(same.mean(0).transpose(1, 0, 2) if len(same) else [])]

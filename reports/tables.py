@@ -172,7 +172,7 @@ def ranks(report: Report) -> Table:
 
 def learnt(report: Report) -> Table:
     """The gates."""
-    rows = [(g["cell"], g["method"], str(g["skip"]), f"{g['low']:.2f}", f"{g['middle']:.2f}", f"{g['high']:.2f}")
+    rows = [(g["cell"], g["method"], str(g["skip"]), *(f"{g[key][-1]:.2f}" for key in ("low", "middle", "high")))
             for g in (report["stability"] or {}).get("gates", [])]
     return Table("learnt", "The learnt gates at the end of training: 10, 50 and 90 % of each skip's (1 is the shallowest), means over seeds.",
                  ("cell", "method", "skip", "10 %", "50 %", "90 %"), rows, frozenset({2, 3, 4, 5}))

@@ -38,7 +38,8 @@ def probe_events(norm, skips, method):
     norms = [base | {"probe": "norms", "images": 1000 * (k + 1), "features": [norm * (1 + 0.1 * (k % 2))] * skips, "gradient": norm}
              for k in range(POINTS)]
     if method != "none":
-        norms[-1]["gates"] = [[0.4, 0.5, 0.6]] * skips
+        for k, probe in enumerate(norms):
+            probe["gates"] = [[0.4, 0.5, 0.6 + 0.1 * k / POINTS]] * skips
     levels = [{"t": t, "random": norm / 2, "worst": norm} for t in (0.1, 0.5, 0.9)]
     values = {"feature_norm": norm, "feature_oscillation": 0.05 * norm, "gradient_oscillation": 0.1 * norm, "input_sensitivity": norm,
               "loss_spikes": 0.0}
@@ -81,7 +82,10 @@ def test_rows_ranks_and_series(report):
     assert row["sum_squares"] == 1 + 0.25 + 0.0625 + 0.015625 and row["bound"] == 1 + 0.5 + 0.25 + 0.125 + 1 and row["skips"] == 4 and row["n"] == 6 and row["shares"] == [0.5] * 4
     assert {r["rho"] for r in found["rank"]} == {1.0} and len(found["rank"]) == 3 * 4
     assert all(len(s["images"]) == len(s["feature"]["mean"]) == POINTS for s in found["series"]) and len(found["series"]) == 9
-    assert {g["method"] for g in found["gates"]} == {"inv_sqrt2", "constant(kappa=0.5)"} and found["gates"][0]["middle"] == 0.5
+    assert {g["method"] for g in found["gates"]} == {"inv_sqrt2", "constant(kappa=0.5)"} and set(found["gates"][0]["middle"]) == {0.5}
+    assert found["gates"][0]["images"][-1] == 1000 * POINTS and 16 <= len(found["gates"][0]["images"]) <= 20
+    assert found["gates"][0]["high"] == sorted(found["gates"][0]["high"])
+    assert len([g for g in found["gates"] if g["cell"] == "digits/uvit-xs-d12" and g["method"] == "inv_sqrt2"]) == 6
     assert {r["t"] for r in found["response"]} == {0.1, 0.5, 0.9} and all(r["worst_low"] <= r["worst"] <= r["worst_high"] for r in found["response"])
 
 
