@@ -104,6 +104,20 @@ class SDDiscrete(Schedule):
         return self.steps * t - 1
 
     @cached_property
+    def _tables(self) -> dict[tuple[str, torch.device], tuple[Tensor, ...]]:
+        return {}
+
+    def _interpolated(self, x: Tensor, name: str, at: np.ndarray, values: np.ndarray) -> Tensor:
+        """Linear between the points, in float64, where x is; its tables are carried over to a device once."""
+        if (name, x.device) not in self._tables:
+            slopes = np.diff(values) / np.diff(at)
+            self._tables[name, x.device] = tuple(torch.as_tensor(np.ascontiguousarray(a), device=x.device) for a in (at, values, slopes))
+        points, heights, slopes = self._tables[name, x.device]
+        x64 = x.detach().double().clamp(points[0], points[-1])
+        index = torch.searchsorted(points, x64, right=True).sub(1).clamp(0, len(slopes) - 1)
+        return (heights[index] + slopes[index] * (x64 - points[index])).to(x.dtype)
+
+    @cached_property
     def _points(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(t, log alpha, log SNR) at the steps, float64."""
         beta = np.linspace(self.beta_min**0.5, self.beta_max**0.5, self.steps) ** 2
@@ -113,18 +127,18 @@ class SDDiscrete(Schedule):
     def log_alpha(self, t: Tensor) -> Tensor:
         """log alpha_n = 1/2 sum log(1 - beta_i)."""
         times, log_alpha, _ = self._points
-        return _interpolate(t, times, log_alpha)
+        return self._interpolated(t, "log_alpha", times, log_alpha)
 
     def beta(self, t: Tensor) -> Tensor:
         """-2 d log alpha / dt, constant within a step."""
         times, log_alpha, _ = self._points
         rate = -2 * self.steps * np.diff(log_alpha, prepend=0.0)
-        return _interpolate(t, times, rate)
+        return self._interpolated(t, "beta", times, rate)
 
     def time(self, log_snr: Tensor) -> Tensor:
         """By log alpha = -1/2 log(1 + e^(-2 lambda)), between the steps as `log_alpha` is."""
         times, log_alpha, _ = self._points
-        return _interpolate(-0.5 * torch.nn.functional.softplus(-2 * log_snr), log_alpha[::-1], times[::-1])
+        return self._interpolated(-0.5 * torch.nn.functional.softplus(-2 * log_snr), "time", log_alpha[::-1], times[::-1])
 
 
 SCHEDULES: dict[str, type[Schedule]] = {"vp-linear": VPSDE, "sd-discrete": SDDiscrete}
@@ -133,11 +147,6 @@ SCHEDULES: dict[str, type[Schedule]] = {"vp-linear": VPSDE, "sd-discrete": SDDis
 def schedule(settings: dict) -> Schedule:
     """The diffusion that a spec names."""
     return SCHEDULES[settings["schedule"]](settings["beta_min"], settings["beta_max"])
-
-
-def _interpolate(x: Tensor, at: np.ndarray, values: np.ndarray) -> Tensor:
-    found = np.interp(x.detach().cpu().double().numpy(), at, values)
-    return torch.as_tensor(found, dtype=x.dtype, device=x.device)
 
 
 def epsilon(model: nn.Module, schedule: Schedule, condition: Tensor | None = None) -> Epsilon:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reports import reading
 
-PARTS = ("training", "sampling", "features", "checkpoints", "logging and other", "between runs")
+PARTS = ("training", "sampling", "features", "checkpoints", "probes", "logging and other", "between runs")
 
 
 def show(root: Path, name: str) -> None:
@@ -44,7 +44,8 @@ def split(root: Path, name: str) -> tuple[dict[str, float], int, float]:
         parts["checkpoints"] += last.get("checkpoint_seconds", 0.0)
         probes = [event for event in events if event["event"] == "probe"]
         parts["sampling"] += sum(event.get("sample_seconds", 0.0) for event in probes)
+        parts["probes"] += sum(event.get("probe_seconds", 0.0) for event in probes)
         parts["logging and other"] += end - start
-    parts["logging and other"] -= sum(parts[part] for part in PARTS[:4])
+    parts["logging and other"] -= sum(parts[part] for part in PARTS[:5])
     parts["between runs"] = workers * wall - sum(end - start for start, end in spans)
     return parts, workers, wall

@@ -152,6 +152,11 @@ def perf(o: argparse.Namespace) -> int:
 
         split.show(o.root, _name(o))
         return 0
+    if o.probes:
+        from bench import probing
+
+        probing.show(o.probes, o.data)
+        return 0
     from bench import perf as measure
 
     measure.show(o.preset, o.batch, o.steps, o.device, o.threads, o.choice)

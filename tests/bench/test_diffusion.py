@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -48,6 +49,15 @@ def test_loss_is_the_mean_squared_error_of_the_noise_at_999_t():
     assert float(value) == pytest.approx(float((noise**2).mean()), rel=1e-6)
     assert seen["t"].tolist() == [0.0, 499.5, 999.0]
     assert torch.equal(seen["x"][0], x[0])  # no noise at t = 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_between_steps_the_discrete_schedule_is_linear_as_numpy_has_it(dtype):
+    sde = SDDiscrete()
+    times, log_alpha, _ = sde._points
+    t = torch.cat([torch.linspace(0, 1, 4001, dtype=dtype), torch.as_tensor(times, dtype=dtype), torch.tensor([-1.0, 2.0], dtype=dtype)])
+    expected = torch.as_tensor(np.interp(t.double().numpy(), times, log_alpha), dtype=dtype)
+    assert torch.equal(sde.log_alpha(t), expected) if dtype == torch.float32 else torch.allclose(sde.log_alpha(t), expected, rtol=1e-14)
 
 
 def test_the_discrete_schedule_is_the_product_of_its_steps():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import suite as suites
+from bench import probing, suite as suites
 from bench.chaos import outcome
 from bench.diffusion import schedule
 from bench.plan import plan
@@ -141,3 +141,9 @@ def test_the_share_of_a_skip_that_is_multiplied_by_nothing_is_nothing(tiny, tmp_
 def test_probes_are_refused_where_hooks_do_not_reach(tiny):
     with pytest.raises(ValueError, match="probes: True does not fit"):
         suites.load(tiny(probes=True, compile=True))
+
+
+def test_their_cost_is_shown_per_cell(tiny, data, capsys):
+    probing.show(str(tiny(cells=CELL)), data)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("digits/")]
+    assert len(lines) == len(CELL) and all("%" in line for line in lines)

@@ -1,0 +1,35 @@
+"""Where a suite's time went: known logs, known shares."""
+
+import json
+
+import pytest
+
+from bench.split import split
+
+
+def record(folder, name, began, ended, resumed=False, **parts):
+    run = folder / name
+    run.mkdir(parents=True)
+    events = [{"event": "start", "images": 0, "time": began},
+              *([{"event": "resume", "images": 0, "time": began}] if resumed else []),
+              {"event": "eval", "images": 1, "time": began, "sample_seconds": parts.get("sampling", 0.0), "feature_seconds": parts.get("features", 0.0)},
+              {"event": "probe", "probe": "response", "images": 1, "time": began, "probe_seconds": parts.get("probes", 0.0)},
+              {"event": "end", "images": 1, "time": ended, "seconds": parts.get("training", 0.0), "checkpoint_seconds": parts.get("checkpoints", 0.0)}]
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    (run / "result.json").write_text("{}")
+
+
+def test_every_second_of_every_worker_is_somewhere(tmp_path):
+    record(tmp_path / "s", "a", 0.0, 10.0, training=6.0, sampling=2.0, features=0.5, checkpoints=0.25, probes=0.75)
+    record(tmp_path / "s", "b", 1.0, 6.0, training=5.0)
+    record(tmp_path / "s", "c", 7.0, 9.0, training=1.5, resumed=True)  # its clock has a hole
+    parts, workers, wall = split(tmp_path, "s")
+    assert (workers, wall) == (2, 10.0)
+    assert parts == {"training": 11.0, "sampling": 2.0, "features": 0.5, "checkpoints": 0.25, "probes": 0.75, "logging and other": 0.5,
+                     "between runs": 5.0}
+    assert sum(parts.values()) == workers * wall
+
+
+def test_a_suite_that_has_not_run_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match="suite: 's' has no finished run in"):
+        split(tmp_path, "s")
