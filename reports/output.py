@@ -19,8 +19,11 @@ SECTIONS = (  # of report.md, in the order of the page: title, tables, groups of
     ("Speedup to target", ("pooled", "speedup", "details", "sensitivity"), ("speedup",)),
     ("Speedup over the ladder of targets", ("ladder", "targets"), ("ladder",)), ("Curves", (), ("curves",)), ("Pair by pair", (), ("pairs",)),
     ("At the full budget", ("final",), ()), ("Images, seconds, FLOPs", ("axes",), ()), ("Performance profile", (), ("profile",)),
+    ("Stability", ("growth", "probed", "ranks", "learnt"), ("norms", "growth", "gradients", "response", "gates")),
     ("A/A", ("aa",), ("aa",)), ("Matching", ("networks", "weights"), ()), ("Gates", ("failures", "gates"), ()), ("Claims of the paper", ("claims",), ()),
 )
+COMPARED = {"Speedup to target", "Speedup over the ladder of targets", "Pair by pair", "At the full budget", "Images, seconds, FLOPs",
+            "Performance profile", "A/A"}  # what a suite of measurements, without pilots, has not
 
 
 def write(root: Path | str, suite: str, out: Path | str | None = None, baseline: str | None = None) -> Path:
@@ -60,7 +63,7 @@ def markdown(report: Mapping[str, Any], made: Sequence[Table], drawn: Sequence[F
     for title, tables, groups in SECTIONS:
         shown = [by_name[name] for name in tables if by_name[name].rows]
         pictures = [figure for figure in drawn if figure.group in groups]
-        if shown or pictures:
+        if (shown or pictures) and (report["seeds"]["pilots"] or title not in COMPARED):
             parts.append(f"## {title}\n")
             parts += [f"![{figure.group} {inline(figure.title)}](figures/{figure.name}.svg)\n" for figure in pictures]
             parts += [f"{inline(table.caption)}\n\n{table.markdown()}" for table in shown]

@@ -109,6 +109,14 @@ def test_the_page_shows_the_section(report):
     assert {path.stem for path in (report / "tables").glob("*.md")} >= {"probed", "growth", "ranks", "learnt"}
 
 
+def test_markdown_has_the_section_and_no_comparison(report):
+    text = (report / "report.md").read_text()
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert "## Stability" in titles and "## Speedup to target" not in titles and "## A/A" not in titles
+    for name in ("norms-digits-uvit-xs", "gates-digits-uvit-xs-inv-sqrt2"):
+        assert f"figures/{name}.svg" in text and (report / "figures" / f"{name}.svg").is_file()
+
+
 def test_a_suite_without_probes_has_no_section(tmp_path):
     folder = probed(tmp_path, probes=False)
     assert stability(read(tmp_path, "stability")) is None
