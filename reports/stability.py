@@ -52,6 +52,11 @@ def value(record: dict, probe: str) -> float:
     return values[-1] if values else math.nan
 
 
+def _short(values: np.ndarray) -> list[float]:
+    """Five digits: what a figure shows."""
+    return [float(f"{value:.5g}") for value in values]
+
+
 def _mean(values: Sequence[float]) -> float:
     """The geometric mean; of counts, which may be 0, the plain one."""
     numbers = np.array(values, dtype=float)
@@ -74,7 +79,7 @@ def _series(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
     found: dict[str, Any] = {"cell": cell, "method": method, "images": images}
     for name in ("feature", "gradient"):
         values = np.array([one[name] for one in same])
-        found[name] = {"mean": np.exp(np.log(values).mean(0)).tolist(), "low": values.min(0).tolist(), "high": values.max(0).tolist()}
+        found[name] = {"mean": _short(np.exp(np.log(values).mean(0))), "low": _short(values.min(0)), "high": _short(values.max(0))}
     return found
 
 
@@ -130,5 +135,5 @@ def _gates(cell: str, method: str, runs: list[dict]) -> list[dict[str, Any]]:
     images = [point["images"] for point in gates[0]] if gates else []
     same = np.array([[point["skips"] for point in one] for one in gates if [point["images"] for point in one] == images])
     return [{"cell": cell, "method": method, "skip": i + 1, "images": images,
-             **dict(zip(("low", "middle", "high"), skip.T.tolist(), strict=True))}
+             **{key: _short(values) for key, values in zip(("low", "middle", "high"), skip.T, strict=True)}}
             for i, skip in enumerate(same.mean(0).transpose(1, 0, 2) if len(same) else [])]

@@ -143,6 +143,12 @@ def claims(report: Report) -> Table:
     return Table("claims", "The paper's claims, each with its verdict on this suite.", ("claim", "what", "verdict", "evidence", "figures from outside", "source"), rows)
 
 
+def measured(report: Report) -> Table:
+    """The claims that probes test."""
+    rows = [(c["id"], c["text"], say.scaled(c["verdict"], report["scale"]), c["evidence"]) for c in report["claims"] if c["test"] in ("probe", "growth")]
+    return Table("measured", "The claims on stability, each with its verdict on this suite.", ("claim", "what", "verdict", "evidence"), rows)
+
+
 def probed(report: Report) -> Table:
     """What the probes measured beside what the theory predicts."""
     rows = [(r["cell"], str(r["skips"]), r["method"], *(say.DASH if r[key] is None else f"{r[key]:.3g}" for key in ("sum_squares", "bound")),
@@ -231,5 +237,5 @@ def _seeds(row: dict[str, Any]) -> str:
 MADE: dict[str, Callable[[Report], Table]] = {
     "pooled": pooled, "speedup": speedup, "ladder": ladder, "targets": targets, "details": details, "sensitivity": sensitivity, "final": final,
     "axes": axes, "aa": null, "networks": networks, "weights": weights, "gates": gates, "failures": failures, "claims": claims,
-    "probed": probed, "growth": growth, "ranks": ranks, "learnt": learnt,
+    "measured": measured, "probed": probed, "growth": growth, "ranks": ranks, "learnt": learnt,
 }
