@@ -160,6 +160,11 @@ class UNet(nn.Module):
         return (self.conv_in, *(part for level in parts for part in level))
 
     @property
+    def middle(self) -> tuple[nn.Module, ...]:
+        """The stages between the deepest skip's ends."""
+        return (self.mid1, self.mid2)
+
+    @property
     def decoder(self) -> tuple[nn.Module, ...]:
         """The stages that skips enter, shallowest first: in the order of `wheres`."""
         return tuple(stage for level in self.up for stage in level["blocks"])[::-1]

@@ -111,6 +111,11 @@ class UViT(nn.Module):
         return tuple(self.in_blocks)
 
     @property
+    def middle(self) -> tuple[nn.Module, ...]:
+        """The blocks between the deepest skip's ends."""
+        return (self.mid_block,)
+
+    @property
     def decoder(self) -> tuple[nn.Module, ...]:
         """The blocks that skips enter, shallowest first: in the order of `wheres`."""
         return tuple(self.out_blocks)[::-1]

@@ -16,6 +16,7 @@ from typing import Any
 PROTOCOL = 1  # the version of the measurement protocol this reader knows
 TRAIN = b'{"event": "train"'  # how the lines begin that there are many of
 EVALUATION = ("images", "seconds", "fid", "eval_seconds", "nfe", "samples", "draws")  # what a summary keeps of each
+PROBE = ("probe", "images", "value", "blocks", "largest")  # what it keeps of each probe that is a number
 GATES = 16  # points of training at which a summary keeps them
 CONFIG = ("run", "suite", "role", "pair", "hash", "label", "spec")
 RESULT = ("run", "suite", "hash", "dataset", "backbone", "method", "seed", "role", "pair", "status", "images", "seconds", "budget",
@@ -93,7 +94,7 @@ def summarize(config: dict, events: list[dict]) -> dict:
         "budget": spec["budget"], "resumes": sum(event["event"] == "resume" for event in events),
         "evaluations": [{key: event.get(key) for key in EVALUATION} for event in events if event["event"] == "eval"],
         "noise": [fid for probe in probes if probe["probe"] == "evaluation_noise" for fid in probe["fids"]],
-        "probes": [{"probe": probe["probe"], "images": probe["images"], "value": probe["value"]} for probe in probes if "value" in probe],
+        "probes": [{key: probe[key] for key in PROBE if key in probe} for probe in probes if "value" in probe],
         "stability": _stability(probes),
         "start": start, "spec": spec,
     }
