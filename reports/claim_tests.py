@@ -9,6 +9,7 @@ same        the methods of `order` do not differ, on the same seeds
 parameters  the method adds at most the share `most` of the backbone's parameters
 time        an image takes at most `most` times the baseline's training time
 probe       the last value of `probe` is lower than the baseline's, on the same seeds
+probe_range  the same of every arm of `method` whose `parameter` lies in [least, most]
 growth      the norm of hidden features grows more slowly with the number of skips than the baseline's, on the same seeds
 """
 
@@ -176,17 +177,29 @@ def _steps(steps: Sequence[Step], verdict: str) -> Finding:
 
 
 def _range(claim: dict, method: str, evidence: Evidence) -> Finding:
-    found = {}
-    for label in evidence.records.suite["arms"]:
-        value = parameter(label, claim["method"], claim["parameter"], claim["default"])
-        if value is not None and claim["least"] <= value <= claim["most"] and (result := _over_cells(evidence.of(label)))[3]:
-            found[value] = result
-    if len(found) < 2:
-        return Finding(evidence=f"needs at least two values of {claim['parameter']}; this suite has {len(found)}")
-    shown = [result[0] for result in found.values()]
-    verdict = (words.SUPPORTED if all(s.low > 1 for s in shown) else words.CONTRADICTED if any(s.high < 1 for s in shown)
-               else words.INCONCLUSIVE)
-    return _steps([(*result, f"{claim['parameter']} {value:g}") for value, result in sorted(found.items())], verdict)
+    found = [(*result, name) for label, name in _values(claim, evidence) if (result := _over_cells(evidence.of(label)))[3]]
+    return _every(claim, found, lambda s: s.low > 1, lambda s: s.high < 1)
+
+
+def _probe_range(claim: dict, method: str, evidence: Evidence) -> Finding:
+    found = [(*result, name) for label, name in _values(claim, evidence)
+             if (result := _ratio(evidence, label, lambda record: stability.value(record, claim["probe"])))[3]]
+    return _every(claim, found, lambda s: s.high < 1, lambda s: s.low > 1)
+
+
+def _values(claim: dict, evidence: Evidence) -> list[tuple[str, str]]:
+    """The arms of the claim's method with a parameter in its range, and how to call each; by the value."""
+    arms = [(parameter(label, claim["method"], claim["parameter"], claim["default"]), label) for label in evidence.records.suite["arms"]]
+    return [(label, f"{claim['parameter']} {value:g}") for value, label in sorted((v, label) for v, label in arms if v is not None)
+            if claim["least"] <= value <= claim["most"]]
+
+
+def _every(claim: dict, steps: list[Step], holds: Callable[[Interval], bool], fails: Callable[[Interval], bool]) -> Finding:
+    """What holds of every value of a parameter."""
+    if len(steps) < 2:
+        return Finding(evidence=f"needs at least two values of {claim['parameter']}; this suite has {len(steps)}")
+    shown = [step[0] for step in steps]
+    return _steps(steps, words.SUPPORTED if all(map(holds, shown)) else words.CONTRADICTED if any(map(fails, shown)) else words.INCONCLUSIVE)
 
 
 def parameter(label: str, method: str, name: str, default: float) -> float | None:
@@ -237,7 +250,13 @@ def _growth(claim: dict, method: str, evidence: Evidence) -> Finding:
 
 
 def _paired_values(evidence: Evidence, method: str, what: str, value: Callable[[dict], float], judge: Callable[[Interval], str]) -> Finding:
-    """The paired ratio of a positive number of each run, over cells, and what it says."""
+    """What the paired ratio of a positive number of each run says."""
+    shown, n, _, runs = _ratio(evidence, method, value)
+    return Finding(_staged(n, judge(shown)), f"{what} {formats.interval(shown)}", sorted(set(runs))) if runs else Finding()
+
+
+def _ratio(evidence: Evidence, method: str, value: Callable[[dict], float]) -> tuple[Interval, int, str, list[str]]:
+    """The ratio arm / baseline of a positive number of each run, on the same seeds, over cells: as _over_cells."""
     logs, runs = [], []
     for c in evidence.cells:
         base = {m["seed"]: m["record"] for m in evidence.records.members(c["cell"], "paired", evidence.records.baseline)
@@ -250,16 +269,16 @@ def _paired_values(evidence: Evidence, method: str, what: str, value: Callable[[
             logs.append(np.log(ratios[:, 1] / ratios[:, 0]))
             runs += [r["run"] for pair in both for r in pair]
     if not logs:
-        return Finding()
+        return Interval(), 0, "", []
     moments = [spread(one) for one in logs]
     shown = stats.satterthwaite([m for m, _ in moments], [s for _, s in moments], [len(one) for one in logs]).interval().exp()
     shown = shown if math.isfinite(shown.low) else Interval(shown.value, shown.value, shown.value)
-    return Finding(_staged(min(map(len, logs)), judge(shown)), f"{what} {formats.interval(shown)}", sorted(set(runs)))
+    return shown, min(map(len, logs)), "", runs
 
 
 TESTS: dict[str, Callable[[dict, str, Evidence], Finding]] = {
     "speedup": _speedup, "final": _final, "order": _order, "tuned": _tuned, "same": _same, "range": _range, "parameters": _parameters,
-    "time": _time, "probe": _probe, "growth": _growth,
+    "time": _time, "probe": _probe, "probe_range": _probe_range, "growth": _growth,
 }
 
 RULES = {
@@ -273,5 +292,6 @@ RULES = {
     "parameters": "supported: at most {most:.0%} of the backbone's parameters in every cell",
     "time": "supported: interval of arm / baseline at most {most}; contradicted: above it",
     "probe": "supported: interval of arm / baseline below 1; contradicted: above 1",
+    "probe_range": "supported: every value's interval of arm / baseline below 1; contradicted: one above 1",
     "growth": "supported: interval of the exponents' difference below 0; contradicted: above 0",
 }

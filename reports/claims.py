@@ -16,7 +16,8 @@ TAGS = {"V": "published", "C": "computed", "U": "unverified"}
 KEYS = ("id", "claim", "source", "tag", "suite", "test")
 NEEDS = {"speedup": ("number", "methods"), "final": ("methods",), "order": ("order",), "same": ("order",), "tuned": ("methods",),
          "range": ("method", "parameter", "least", "most", "default"), "parameters": ("most", "methods"), "time": ("most", "methods"),
-         "probe": ("probe", "methods"), "growth": ("methods",)}
+         "probe": ("probe", "methods"),
+         "probe_range": ("probe", "method", "parameter", "least", "most", "default"), "growth": ("methods",)}
 
 
 def load(path: Path = HERE / "claims.yaml", figures: Path = HERE / "published.yaml") -> tuple[list[dict], dict[str, dict]]:

@@ -279,6 +279,37 @@ def _over_training(report: Report, name: str, label: str) -> Panels:
         yield cell, canvas
 
 
+def blocks(report: Report) -> Panels:
+    """The feature norm of every decoder block, its oscillation as a bar."""
+    yield from _per_block(report, "feature", "norm of a hidden feature", "decoder block, 1 the shallowest", lambda values, n: values)
+
+
+def gradient_blocks(report: Report) -> Panels:
+    """The gradient's norm of every block, in the order of computation."""
+    yield from _per_block(report, "gradient", "norm of the gradient", "blocks as computed: encoder, middle, decoder",
+                          lambda values, n: values[:-n] + values[-n:][::-1])
+
+
+def _per_block(report: Report, name: str, label: str, below: str, order: Callable[[list[float], int], list[float]]) -> Panels:
+    rows = [r for r in (report["stability"] or {}).get("rows", []) if r["blocks"][name]["norm"]]
+    for cell in dict.fromkeys(r["cell"] for r in rows):
+        those = [(r["method"], *(order(r["blocks"][name][key], r["skips"]) for key in ("norm", "oscillation"))) for r in rows if r["cell"] == cell]
+        canvas = Canvas(WIDTH, 350, f"{label} of every block, {cell}")
+        count = len(those[0][1])
+        x = Scale(0.5, count + 0.5, 62, WIDTH - 16, linear=True)
+        y = around([v for _, norms, bands in those for n, b in zip(norms, bands, strict=True) for v in (max(n - b, n / 2), n + b)], 268, 8, 1.05)
+        canvas.bottom(x, 268, 8, range(1, count + 1, 1 + count // 16), below, lambda t: f"{t:g}")
+        canvas.left(y, 62, WIDTH - 16, _thin(y, decades(y.low, y.high)), label)
+        for i, (method, norms, bands) in enumerate(those):
+            look, shift = style(method, report["arms"]), (i - (len(those) - 1) / 2) * 0.08
+            canvas.line([(x(k + shift), y(n)) for k, n in enumerate(norms, 1)], look.colour, 1, look.dash)
+            for k, (n, b) in enumerate(zip(norms, bands, strict=True), 1):
+                canvas.line([(x(k + shift), y(max(n - b, n / 2))), (x(k + shift), y(n + b))], look.colour, 2)
+                canvas.mark(x(k + shift), y(n), look.marker, look.colour, f"{method}, block {k}: {say.significant(n)}, oscillation {say.significant(b)}", 3)
+        _legend(canvas, [method for method, *_ in those], report, 322)
+        yield cell, canvas
+
+
 def growth(report: Report) -> Panels:
     """The feature norm over the number of long skips, per family of backbones."""
     found = (report["stability"] or {}).get("growth", [])
@@ -343,5 +374,5 @@ def gates(report: Report) -> Panels:
 
 DRAWN: dict[str, Callable[[Report], Panels]] = {
     "speedup": speedup, "ladder": ladder, "curves": curves, "pairs": pairs, "profile": profile, "aa": null, "norms": norms,
-    "gradients": gradients, "growth": growth, "response": response, "gates": gates,
+    "gradients": gradients, "blocks": blocks, "gradient-blocks": gradient_blocks, "growth": growth, "response": response, "gates": gates,
 }

@@ -359,10 +359,17 @@ class Probed(TypedDict):
     bound: float | None  # the theory's bound on the response to the input with all Lipschitz constants 1: sum of kappa_j + 1
     shares: list[float]  # per skip, shallowest first: how much of the decoder block's output it makes
     feature_norm: float  # ||h|| of the decoder blocks, mean over blocks and the second half of training
+    kappas: list[float] | None  # the factors, shallowest skip first; null for a method without fixed ones
+    blocks: dict[str, dict[str, list[float]]]  # feature and gradient: norm and oscillation of each block, see bench/probes.py
     feature_oscillation: float  # its mean half band in a moving window
-    gradient_oscillation: float  # the same of the gradient's norm
+    feature_oscillation_relative: float  # this over the norm, mean over blocks
+    gradient_norm: float  # of all weights, mean over the second half of training
+    gradient_oscillation: float  # its mean half band in a moving window
+    gradient_oscillation_relative: float  # this over the norm
+    update_ratio: float  # ||dw|| / ||w|| of a step, mean over the second half of training
     input_sensitivity: float  # ||J v|| in the worst direction, geometric mean over noise levels
     loss_spikes: float  # how many, mean over seeds
+    largest_spike: float  # loss over the median before it, the largest of all seeds; 1: none
 
 
 class Stability(TypedDict):

@@ -18,7 +18,8 @@ from reports import stats
 from reports.reading import number
 from reports.records import Records
 
-QUANTITIES = ("feature_norm", "feature_oscillation", "gradient_oscillation", "input_sensitivity", "loss_spikes")
+QUANTITIES = ("feature_norm", "feature_oscillation", "feature_oscillation_relative", "gradient_norm", "gradient_oscillation",
+              "gradient_oscillation_relative", "update_ratio", "input_sensitivity", "loss_spikes")
 LEAST_CELLS = 3  # for an exponent
 
 
@@ -69,7 +70,19 @@ def _row(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
     return {"cell": cell, "method": method, "skips": runs[0]["start"].get("skips"), "n": len(runs), "runs": [run["run"] for run in runs],
             "sum_squares": math.fsum(kappa**2 for kappa in kappas) if kappas else None,
             "bound": math.fsum(kappas) + 1 if kappas else None,
+            "kappas": kappas, "blocks": {name: _blocks(runs, name) for name in ("feature", "gradient")},
+            "largest_spike": max(number(p.get("largest", 1.0)) for run in runs for p in run.get("probes", []) if p["probe"] == "loss_spikes"),
             "shares": shares.mean(0).tolist() if len(shares) else [], **{q: _mean([value(run, q) for run in runs]) for q in QUANTITIES}}
+
+
+def _blocks(runs: list[dict], name: str) -> dict[str, list[float]]:
+    """Norm and oscillation of each block, geometric means over seeds; features: shallowest decoder block first, gradients:
+    encoder, middle and decoder, each shallowest first. Empty where a run has none."""
+    found = {}
+    for key in ("norm", "oscillation"):
+        those = [p["blocks"] for run in runs for p in run.get("probes", []) if p["probe"] == f"{name}_{key}" and p.get("blocks")]
+        found[key] = _short(np.exp(np.log(np.maximum(those, 1e-30)).mean(0))) if len(those) == len(runs) else []
+    return found
 
 
 def _series(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
@@ -110,7 +123,10 @@ PREDICTED = {"feature_norm": "sum_squares", "feature_oscillation": "sum_squares"
 
 
 def _ranks(rows: Sequence[dict]) -> list[dict[str, Any]]:
-    """Spearman's correlation, over the arms of a cell, of the theory's predictions with what was measured."""
+    """Spearman's correlation, over the arms of a cell, of the theory's predictions with what was measured.
+
+    Of each block: over arms and decoder blocks i, of sum_{j=i..N} kappa_j^2 with the norm of block i (Theorem 3.1).
+    """
     found = []
     for cell in dict.fromkeys(row["cell"] for row in rows):
         those = [row for row in rows if row["cell"] == cell and row["sum_squares"] is not None]
@@ -119,6 +135,11 @@ def _ranks(rows: Sequence[dict]) -> list[dict[str, Any]]:
             if len(those) >= 3 and np.isfinite(values).all() and len(set(values)) > 1:
                 rho = float(scipy_stats.spearmanr([row[predicted] for row in those], values).statistic)
                 found.append({"cell": cell, "quantity": quantity, "rho": rho, "arms": len(those)})
+        if len(those) >= 3 and all(len(row["blocks"]["feature"]["norm"]) == len(row["kappas"]) for row in those):
+            predicted = [math.fsum(kappa**2 for kappa in row["kappas"][i:]) for row in those for i in range(len(row["kappas"]))]
+            values = [norm for row in those for norm in row["blocks"]["feature"]["norm"]]
+            found.append({"cell": cell, "quantity": "feature_norm_of_each_block", "rho": float(scipy_stats.spearmanr(predicted, values).statistic),
+                          "arms": len(those)})
     return found
 
 

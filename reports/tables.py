@@ -145,20 +145,27 @@ def claims(report: Report) -> Table:
 
 def measured(report: Report) -> Table:
     """The claims that probes test."""
-    rows = [(c["id"], c["text"], say.scaled(c["verdict"], report["scale"]), c["evidence"]) for c in report["claims"] if c["test"] in ("probe", "growth")]
+    rows = [(c["id"], c["text"], say.scaled(c["verdict"], report["scale"]), c["evidence"]) for c in report["claims"] if c["test"] in ("probe", "probe_range", "growth")]
     return Table("measured", "The claims on stability, each with its verdict on this suite.", ("claim", "what", "verdict", "evidence"), rows)
 
 
 def probed(report: Report) -> Table:
     """What the probes measured beside what the theory predicts."""
     rows = [(r["cell"], str(r["skips"]), r["method"], *(say.DASH if r[key] is None else f"{r[key]:.3g}" for key in ("sum_squares", "bound")),
-             *(say.significant(r[key]) for key in ("feature_norm", "feature_oscillation", "gradient_oscillation", "input_sensitivity")),
-             f"{r['loss_spikes']:.1f}", str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
+             say.significant(r["feature_norm"]), _banded(r, "feature"), say.significant(r["gradient_norm"]), _banded(r, "gradient"),
+             say.significant(r["input_sensitivity"]), say.significant(r["update_ratio"]),
+             f"{r['loss_spikes']:.1f}" + (f", up to {r['largest_spike']:.1f}x" if r["loss_spikes"] else ""), str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
     return Table("probed", "Geometric means over seeds. Predictions: the sum of squared factors for norm and gradient, and for the response the bound with all "
-                 "Lipschitz constants 1, the sum of the factors + 1; a dash: the method has no fixed factor. Oscillation: half the band in a moving window of 9 probes, over the second half of training. Response: of the output "
-                 "to the worst small change of the input. Spikes of the loss: mean count.",
-                 ("cell", "skips", "method", "sum of squares", "bound", "feature norm", "its oscillation", "gradient oscillation", "response", "spikes", "seeds"),
-                 rows, frozenset({1, 3, 4, 5, 6, 7, 8, 9, 10}))
+                 "Lipschitz constants 1, the sum of the factors + 1; a dash: the method has no fixed factor. Oscillation: half the band in a moving window of 9 probes, over the second half of training; in brackets, of the norm. Response: of the output "
+                 "to the worst small change of the input. Update: norm of a step over the norm of the weights. Spikes of the loss: mean count, and the "
+                 "largest over the median before it.",
+                 ("cell", "skips", "method", "sum of squares", "bound", "feature norm", "its oscillation", "gradient norm", "its oscillation",
+                  "response", "update", "spikes", "seeds"), rows, frozenset({1, *range(3, 13)}))
+
+
+def _banded(row: dict[str, Any], name: str) -> str:
+    share = row[f"{name}_oscillation_relative"]
+    return say.significant(row[f"{name}_oscillation"]) + (f" ({share:.1%})" if say.finite(share) else "")
 
 
 def growth(report: Report) -> Table:
@@ -172,8 +179,8 @@ def growth(report: Report) -> Table:
 def ranks(report: Report) -> Table:
     """Rank correlation of the theory with what was measured."""
     rows = [(r["cell"], r["quantity"].replace("_", " "), f"{r['rho']:+.2f}", str(r["arms"])) for r in (report["stability"] or {}).get("rank", [])]
-    return Table("ranks", "Spearman's correlation, over the arms with fixed factors, of the theory's predictions (for the response the bound, else the sum of squares) with what was measured. +1: the same "
-                 "order.", ("cell", "quantity", "rank correlation", "arms"), rows, frozenset({2, 3}))
+    return Table("ranks", "Spearman's correlation, over the arms with fixed factors, of the theory's predictions (for the response the bound, else the sum of squares) with what was measured. Of each block: over arms and decoder blocks i, of the "
+                 "sum of squares from skip i to the deepest. +1: the same order.", ("cell", "quantity", "rank correlation", "arms"), rows, frozenset({2, 3}))
 
 
 def learnt(report: Report) -> Table:

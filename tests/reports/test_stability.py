@@ -12,8 +12,9 @@ from reports.records import read
 from reports.stability import exponents, family, stability
 
 CELLS = {"digits/uvit-xs": 4, "digits/uvit-xs-d12": 6, "digits/uvit-xs-d16": 8}
-ARMS = {"none": [1.0, 1.0], "inv_sqrt2": [0.5, 0.8], "constant(kappa=0.5)": [0.0, 0.5]}  # exponent of depth, level
-KAPPAS = {"none": lambda n: [1.0] * n, "inv_sqrt2": lambda n: [2**-0.5] * n, "constant(kappa=0.5)": lambda n: [0.5**k for k in range(n)]}
+ARMS = {"none": [1.0, 1.0], "inv_sqrt2": [0.5, 0.8], "constant(kappa=0.5)": [0.0, 0.5], "constant(kappa=0.7)": [0.2, 0.6]}  # exponent of depth, level
+KAPPAS = {"none": lambda n: [1.0] * n, "inv_sqrt2": lambda n: [2**-0.5] * n, "constant(kappa=0.5)": lambda n: [0.5**k for k in range(n)],
+          "constant(kappa=0.7)": lambda n: [0.7**k for k in range(n)]}
 POINTS = 40
 
 
@@ -43,8 +44,11 @@ def probe_events(norm, skips, method):
     levels = [{"t": t, "random": norm / 2, "worst": norm} for t in (0.1, 0.5, 0.9)]
     values = {"feature_norm": norm, "feature_oscillation": 0.05 * norm, "gradient_oscillation": 0.1 * norm, "input_sensitivity": norm,
               "loss_spikes": 0.0}
+    blocks = {"feature_norm": [norm / (i + 1) for i in range(skips)], "feature_oscillation": [0.05 * norm] * skips,
+              "gradient_norm": [norm] * (2 * skips + 1), "gradient_oscillation": [0.1 * norm] * (2 * skips + 1)}
+    values |= {"gradient_norm": norm, "feature_oscillation_relative": 0.05, "gradient_oscillation_relative": 0.1, "update_ratio": 0.001}
     return [*norms, base | {"probe": "response", "value": norm, "levels": levels, "shares": [0.5] * skips},
-            *(base | {"probe": name, "value": value} for name, value in values.items())]
+            *(base | {"probe": name, "value": value} | ({"blocks": blocks[name]} if name in blocks else {}) for name, value in values.items())]
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +84,14 @@ def test_rows_ranks_and_series(report):
     found = content(report)["stability"]
     row = next(r for r in found["rows"] if r["cell"] == "digits/uvit-xs" and r["method"] == "constant(kappa=0.5)")
     assert row["sum_squares"] == 1 + 0.25 + 0.0625 + 0.015625 and row["bound"] == 1 + 0.5 + 0.25 + 0.125 + 1 and row["skips"] == 4 and row["n"] == 6 and row["shares"] == [0.5] * 4
-    assert {r["rho"] for r in found["rank"]} == {1.0} and len(found["rank"]) == 3 * 4
-    assert all(len(s["images"]) == len(s["feature"]["mean"]) == POINTS for s in found["series"]) and len(found["series"]) == 9
-    assert {g["method"] for g in found["gates"]} == {"inv_sqrt2", "constant(kappa=0.5)"} and set(found["gates"][0]["middle"]) == {0.5}
+    ranks = {quantity: [r["rho"] for r in found["rank"] if r["quantity"] == quantity] for quantity in {r["quantity"] for r in found["rank"]}}
+    each = ranks.pop("feature_norm_of_each_block")
+    assert set(sum(ranks.values(), [])) == {1.0} and {len(r) for r in ranks.values()} == {3} and len(ranks) == 4
+    assert len(each) == 3 and all(0.5 < rho < 1 for rho in each)
+    assert row["blocks"]["feature"]["norm"] == sorted(row["blocks"]["feature"]["norm"], reverse=True) and len(row["blocks"]["gradient"]["norm"]) == 9
+    assert row["feature_oscillation_relative"] == pytest.approx(0.05) and row["update_ratio"] == pytest.approx(0.001) and row["largest_spike"] == 1
+    assert all(len(s["images"]) == len(s["feature"]["mean"]) == POINTS for s in found["series"]) and len(found["series"]) == 12
+    assert {g["method"] for g in found["gates"]} == {"inv_sqrt2", "constant(kappa=0.5)", "constant(kappa=0.7)"} and set(found["gates"][0]["middle"]) == {0.5}
     assert found["gates"][0]["images"][-1] == 1000 * POINTS and 16 <= len(found["gates"][0]["images"]) <= 20
     assert found["gates"][0]["high"] == sorted(found["gates"][0]["high"])
     assert len([g for g in found["gates"] if g["cell"] == "digits/uvit-xs-d12" and g["method"] == "inv_sqrt2"]) == 6
@@ -97,12 +106,36 @@ def test_claims_have_verdicts_with_intervals(report):
             assert claim["verdict"] == "supported", claim
             assert "[" in claim["evidence"] and claim["runs"]
     assert "exponent of depth, arm - baseline: -0." in claims["C-depth (inv_sqrt2)"]["evidence"]
+    assert claims["C-kappa-features"]["verdict"] == "supported"
+    assert all(f"kappa {kappa} 0." in claims["C-kappa-features"]["evidence"] for kappa in (0.5, 0.7)), claims["C-kappa-features"]
+    for name in ("C-features-relative", "C-gradients-relative"):  # every arm's band is the same share of its norm
+        assert claims[f"{name} (constant)"]["verdict"] == "inconclusive"
+
+
+def test_one_value_that_widens_the_band_contradicts_the_range(tmp_path, monkeypatch):
+    monkeypatch.setitem(ARMS, "constant(kappa=0.7)", [1.0, 2.0])
+    folder = probed(tmp_path)
+    reports.write(tmp_path, "stability", folder / "report", None)
+    claims = {c["id"]: c for c in content(folder / "report")["claims"]}
+    assert claims["C-kappa-features"]["verdict"] == "contradicted" and claims["C-features (constant)"]["verdict"] == "supported"
+
+
+def test_records_without_blocks_have_no_figure_of_them(tmp_path):
+    """As written before blocks were recorded."""
+    folder = probed(tmp_path)
+    for run in synthetic.runs_of(folder):
+        for file in ("events.jsonl", "result.json"):
+            if (run / file).is_file():
+                (run / file).write_text((run / file).read_text().replace('"blocks"', '"other"'))
+    reports.write(tmp_path, "stability", folder / "report", None)
+    page = (folder / "report" / "index.html").read_text()
+    assert "figure-blocks-" not in page and "figure-norms-" in page
 
 
 def test_the_page_shows_the_section(report):
     page = (report / "index.html").read_text()
     assert '<section id="stability">' in page
-    for name in ("norms", "gradients", "response"):
+    for name in ("norms", "gradients", "response", "blocks", "gradient-blocks"):
         assert page.count(f'<figure id="figure-{name}-') == 3
     assert 'id="speedup"' not in page and "#speedup" not in page  # nothing is compared with a target here
     assert 'id="figure-growth-digits-uvit"' in page and all(f'id="table-{name}"' in page for name in ("measured", "probed", "growth", "ranks", "learnt"))
