@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,9 @@ from bench.batches import Batch
 from bench.diffusion import Schedule
 from bench.streams import Streams
 from models.scaling import Calibration
+from reports.reading import WINDOW
 
 POINTS = 64  # one probed step costs a seventh more than a plain one: 2.3 % of a run of 400 steps, nothing of a long one
-WINDOW = 9
 HISTORY, SPIKE = 50, 6.0
 LEVELS = (0.1, 0.5, 0.9)  # times t of the diffusion
 IMAGES = 8  # in a response
@@ -53,6 +54,10 @@ class Probes:
         self.points = {(k + 1) * steps // min(POINTS, steps) * batch for k in range(min(POINTS, steps))}
         self.history: list[float] = []
         self.spikes: list[float] = []
+        # Once: to walk the modules costs a tenth of what a probed step costs.
+        self.weights = list(model.parameters())
+        places = {weight: index for index, weight in enumerate(self.weights)}
+        self.blocks = {part: [[places[weight] for weight in block.parameters()] for block in getattr(model, part)] for part in PARTS}
 
     @property
     def state(self) -> dict[str, list[float]]:
@@ -66,15 +71,15 @@ class Probes:
     def loss(self, value: float) -> None:
         """Count a spike, if the loss of a step is one."""
         if len(self.history) == HISTORY:
-            middle = float(np.median(self.history))
-            spread = 1.4826 * float(np.median(np.abs(np.subtract(self.history, middle))))
+            middle = median(self.history)
+            spread = 1.4826 * median([abs(other - middle) for other in self.history])
             if value > middle + SPIKE * spread:
                 self.spikes.append(value / middle)
         self.history = [*self.history[-HISTORY + 1:], value]
 
     def watch(self) -> Watch:
         """The probe of one step."""
-        return Watch(self.model)
+        return Watch(self)
 
     # Off the clock ----------------------------------------------------------------------------------------------------
 
@@ -154,8 +159,8 @@ class Probes:
 class Watch:
     """One probed step: `with watch.forward(): ...`, then after the backward pass and after the optimizer's step."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, probes: Probes) -> None:
+        self.model, self.weights, self.blocks = probes.model, probes.weights, probes.blocks
         self.features: dict[int, Tensor] = {}
         self.gates: list[Tensor] = []
         self.found: dict[str, Any] = {}
@@ -181,16 +186,15 @@ class Watch:
 
     def after_backward(self) -> None:
         """Gradient norms, and the weights as they were."""
-        weights = list(self.model.parameters())
-        squares = dict(zip(weights, torch.stack(torch._foreach_norm([p.grad for p in weights])).double().square().tolist(), strict=True))
-        self.found["gradients"] = {part: [math.sqrt(math.fsum(squares[p] for p in block.parameters())) for block in getattr(self.model, part)]
-                                   for part in PARTS}
-        self.found["gradient"] = math.sqrt(math.fsum(squares.values()))
-        self.before = torch._foreach_add([p.detach() for p in weights], 0.0)  # a copy, in one call
+        squares = torch.stack(torch._foreach_norm([p.grad for p in self.weights])).double().square().tolist()
+        self.found["gradients"] = {part: [math.sqrt(math.fsum(squares[index] for index in block)) for block in blocks]
+                                   for part, blocks in self.blocks.items()}
+        self.found["gradient"] = math.sqrt(math.fsum(squares))
+        self.before = torch._foreach_add([p.detach() for p in self.weights], 0.0)  # a copy, in one call
 
     def after_step(self) -> dict[str, Any]:
         """The fields of a `norms` event. Decoder blocks and gates shallowest first."""
-        weights = [p.detach() for p in self.model.parameters()]
+        weights = [p.detach() for p in self.weights]
         torch._foreach_sub_(self.before, weights)
         self.found["update"] = float(_norm(self.before) / _norm(weights))
         self.found["features"] = torch.stack([self.features[index] for index in sorted(self.features)]).tolist()

@@ -10,7 +10,7 @@ from statistics import median
 
 from bench import suite as suites
 from bench.plan import Run, plan
-from bench.probes import POINTS
+from bench.probes import HISTORY, POINTS
 from bench.record import write_json
 from bench.train import Trainer
 
@@ -18,38 +18,51 @@ STEPS = 40  # of each kind
 
 
 def show(name: str, data: Path) -> None:
-    """Print a row per cell: seconds of a step and of a probed one, and what this is of a run."""
+    """Print a row per cell: seconds of a step without probes, between probed points and at one, and what this is of a run.
+
+    Of the suite's arms the one with gates is taken, if there is one: it has the most to measure.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    cells = {run.cell: run for run in plan(suites.load(name)) if run.role == "paired" and run.spec["method"]["name"] == "none"}
-    table = Table("cell", "step, ms", "probed, ms", "probed steps", "of training", "response, s", "responses", box=None, pad_edge=False)
-    for cell, run in cells.items():
-        plain, probed, response = _measure(run, data)
+    runs = [run for run in plan(suites.load(name)) if run.role == "paired"]
+    cells = {run.cell: run for run in sorted(runs, key=lambda run: run.spec["method"]["name"].startswith("learnable"))}
+    table = Table("cell", "method", "step, ms", "watched, ms", "probed, ms", "probed steps", "of training", "response, s", "responses", box=None, pad_edge=False)
+    for cell in dict.fromkeys(run.cell for run in runs):
+        run = cells[cell]
+        plain, watched, probed, response = _measure(run, data)
         steps = run.spec["budget"] // run.spec["batch"]
         points = min(POINTS, steps)
-        table.add_row(cell, f"{1000 * plain:.2f}", f"{1000 * probed:.2f}", f"{points} of {steps:,}",
-                      f"{points * (probed - plain) / (steps * plain):.2%}", f"{response:.2f}", str(run.checkpoints))
-    Console().print(table)
-    print(f"one process; medians of {STEPS} steps of each kind in turn. Responses are measured at checkpoints, off the training clock")
+        table.add_row(cell, run.label, f"{1000 * plain:.2f}", f"{1000 * watched:.2f}", f"{1000 * probed:.2f}", f"{points} of {steps:,}",
+                      f"{((steps - points) * watched + points * probed) / (steps * plain) - 1:.2%}", f"{response:.2f}", str(run.checkpoints))
+    console = Console()
+    console.width = max(console.width, 130) if not console.is_terminal else console.width
+    console.print(table)
+    print(f"one process; medians of {STEPS} steps of each kind in turn. Watched: for spikes only. Responses are measured at checkpoints, off "
+          "the training clock")
 
 
-def _measure(run: Run, data: Path) -> tuple[float, float, float]:
-    """Seconds of a step, of a probed step, and of a response."""
-    times: dict[bool, list[float]] = {False: [], True: []}
+def _measure(run: Run, data: Path) -> tuple[float, float, float, float]:
+    """Seconds of a step without probes, of one watched for spikes, of a probed one, and of a response."""
+    times: tuple[list[float], ...] = ([], [], [])
     with tempfile.TemporaryDirectory() as folder:
         run = dataclasses.replace(run, probes=True)
         write_json(Path(folder) / "config.json", run.config)
         trainer = Trainer(run, Path(folder), data)
         # The processor's time, on a CPU: what else runs there does not enter it.
         clock = time.process_time if run.spec["device"] == "cpu" else time.perf_counter
-        for i in range(2 * (STEPS + 3)):
-            trainer.probes.points = {trainer.images + run.spec["batch"]} if i % 2 else set()
+        probes = trainer.probes
+        probes.history = [1.0] * HISTORY  # full, as it is for most of a run
+        for i in range(3 * (STEPS + 3)):
+            trainer.probes = probes if i % 3 else None
+            probes.points = {trainer.images + run.spec["batch"]} if i % 3 == 2 else set()
             began = clock()
             trainer.step()
-            times[bool(i % 2)].append((trainer._elapsed(0.0), clock() - began)[1])
+            times[i % 3].append((trainer._elapsed(0.0), clock() - began)[1])
+        trainer.probes = probes
         began = clock()
         trainer._probe_response()
         response = (trainer._elapsed(0.0), clock() - began)[1]
         trainer.log.close()
-    return median(times[False][3:]), median(times[True][3:]), response
+    plain, watched, probed = (median(taken[3:]) for taken in times)
+    return plain, watched, probed, response

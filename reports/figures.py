@@ -250,7 +250,7 @@ def _names(canvas: Canvas, looks: dict[str, Style], y: float) -> None:
 
 
 def norms(report: Report) -> Panels:
-    """The feature norm over training, its band over seeds: the paper's figure 1."""
+    """The feature norm over training with its band: the paper's figure 1."""
     yield from _over_training(report, "feature", "norm of a hidden feature")
 
 
@@ -264,17 +264,17 @@ def _over_training(report: Report, name: str, label: str) -> Panels:
     for cell in dict.fromkeys(s["cell"] for s in series):
         those = [s for s in series if s["cell"] == cell]
         canvas = Canvas(WIDTH, 350, f"{label} over training images, {cell}")
-        x = Scale(0, max(max(s["images"]) for s in those), 62, WIDTH - 16, linear=True)
+        x = Scale(0, max(max(s["images"]) for s in those), 62, WIDTH - 34, linear=True)
         y = around([v for s in those for end in ("low", "high") for v in s[name][end]], 268, 8, 1.05)
         canvas.bottom(x, 268, 8, [x.high * k / 4 for k in range(5)], "training images", lambda t: f"{t:,.0f}")
-        canvas.left(y, 62, WIDTH - 16, _thin(y, decades(y.low, y.high)), label)
+        canvas.left(y, 62, WIDTH - 34, _thin(y, decades(y.low, y.high)), label)
         for s in those:
             look, points = style(s["method"], report["arms"]), list(zip(s["images"], *(s[name][k] for k in ("mean", "low", "high")), strict=True))
             canvas.area([(x(i), y(high)) for i, _, _, high in points] + [(x(i), y(low)) for i, _, low, _ in reversed(points)], look.colour)
             canvas.line([(x(i), y(mean)) for i, mean, _, _ in points], look.colour, 2, look.dash)
             for i, mean, low, high in points[::8]:
-                canvas.mark(x(i), y(mean), "circle", look.colour,
-                            f"{s['method']} at {i:,} images: {say.significant(mean)} ({say.significant(low)} to {say.significant(high)})", 2.6)
+                canvas.mark(x(i), y(mean), look.marker, look.colour,
+                            f"{s['method']} at {i:,} images: {say.significant(mean)} ({say.significant(low)} to {say.significant(high)})", 3)
         _legend(canvas, [s["method"] for s in those], report, 322)
         yield cell, canvas
 
@@ -357,9 +357,9 @@ def gates(report: Report) -> Panels:
     for cell, method in dict.fromkeys((g["cell"], g["method"]) for g in found):
         those = [g for g in found if (g["cell"], g["method"]) == (cell, method)]
         canvas = Canvas(WIDTH, 350, f"gates of {method} over training images, {cell}")
-        x, y = Scale(0, max(those[0]["images"]), 62, WIDTH - 16, linear=True), Scale(0, 1, 268, 8, linear=True)
+        x, y = Scale(0, max(those[0]["images"]), 62, WIDTH - 34, linear=True), Scale(0, 1, 268, 8, linear=True)
         canvas.bottom(x, 268, 8, [x.high * k / 4 for k in range(5)], "training images", lambda t: f"{t:,.0f}")
-        canvas.left(y, 62, WIDTH - 16, [0, 0.25, 0.5, 0.75, 1], "gate")
+        canvas.left(y, 62, WIDTH - 34, [0, 0.25, 0.5, 0.75, 1], "gate")
         looks = {f"skip {g['skip']}": OTHERS[i % len(OTHERS)] for i, g in enumerate(those)}
         for g, (name, look) in zip(those, looks.items(), strict=True):
             points = list(zip(g["images"], g["low"], g["middle"], g["high"], strict=True))

@@ -17,6 +17,7 @@ PROTOCOL = 1  # the version of the measurement protocol this reader knows
 TRAIN = b'{"event": "train"'  # how the lines begin that there are many of
 EVALUATION = ("images", "seconds", "fid", "eval_seconds", "nfe", "samples", "draws")  # what a summary keeps of each
 PROBE = ("probe", "images", "value", "blocks", "largest")  # what it keeps of each probe that is a number
+WINDOW = 9  # consecutive points of a series in which its band is read
 GATES = 16  # points of training at which a summary keeps them
 CONFIG = ("run", "suite", "role", "pair", "hash", "label", "spec")
 RESULT = ("run", "suite", "hash", "dataset", "backbone", "method", "seed", "role", "pair", "status", "images", "seconds", "budget",

@@ -375,7 +375,7 @@ class Probed(TypedDict):
 class Stability(TypedDict):
     """The section of a suite with probes."""
 
-    series: list[dict]  # cell, method, images, and of feature and gradient: mean, low, high over seeds
+    series: list[dict]  # cell, method, images, and of feature and gradient: mean, low, high over seeds and a moving window
     rows: list[Probed]  # per cell and arm
     growth: list[dict]  # family, method, exponent of ||h|| ~ N^p with its 95 % t interval, n seeds, points [N, norm]
     rank: list[dict]  # cell, quantity, rho: Spearman's over arms with the theory's sum of kappa_j^2

@@ -8,14 +8,14 @@ slope of log ||h|| on log N over the cells of one family of backbones, a slope p
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats as scipy_stats
 
 from reports import stats
-from reports.reading import number
+from reports.reading import WINDOW, number
 from reports.records import Records
 
 QUANTITIES = ("feature_norm", "feature_oscillation", "feature_oscillation_relative", "gradient_norm", "gradient_oscillation",
@@ -53,7 +53,7 @@ def value(record: dict, probe: str) -> float:
     return values[-1] if values else math.nan
 
 
-def _short(values: np.ndarray) -> list[float]:
+def _short(values: Iterable[float]) -> list[float]:
     """Five digits: what a figure shows."""
     return [float(f"{value:.5g}") for value in values]
 
@@ -86,13 +86,16 @@ def _blocks(runs: list[dict], name: str) -> dict[str, list[float]]:
 
 
 def _series(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
-    """||h|| of the shallowest decoder block and the gradient's norm over training: mean over seeds, lowest and highest."""
+    """||h|| of the shallowest decoder block and the gradient's norm over training: mean, least and largest over seeds and
+    over a window of WINDOW points around each."""
     images = runs[0]["stability"]["images"]
     same = [run["stability"] for run in runs if run["stability"]["images"] == images]
     found: dict[str, Any] = {"cell": cell, "method": method, "images": images}
     for name in ("feature", "gradient"):
         values = np.array([one[name] for one in same])
-        found[name] = {"mean": _short(np.exp(np.log(values).mean(0))), "low": _short(values.min(0)), "high": _short(values.max(0))}
+        windows = [values[:, max(0, i - WINDOW // 2):i + WINDOW // 2 + 1] for i in range(len(images))]
+        found[name] = {"mean": _short([np.exp(np.log(w).mean()) for w in windows]),
+                       "low": _short([w.min() for w in windows]), "high": _short([w.max() for w in windows])}
     return found
 
 

@@ -84,6 +84,8 @@ def test_rows_ranks_and_series(report):
     found = content(report)["stability"]
     row = next(r for r in found["rows"] if r["cell"] == "digits/uvit-xs" and r["method"] == "constant(kappa=0.5)")
     assert row["sum_squares"] == 1 + 0.25 + 0.0625 + 0.015625 and row["bound"] == 1 + 0.5 + 0.25 + 0.125 + 1 and row["skips"] == 4 and row["n"] == 6 and row["shares"] == [0.5] * 4
+    series = found["series"][0]["feature"]  # of each seed 1 and 1.1 in turn: every window has both
+    assert all(low < mean < high and high / low > 1.09 for low, mean, high in zip(series["low"], series["mean"], series["high"], strict=True))
     ranks = {quantity: [r["rho"] for r in found["rank"] if r["quantity"] == quantity] for quantity in {r["quantity"] for r in found["rank"]}}
     each = ranks.pop("feature_norm_of_each_block")
     assert set(sum(ranks.values(), [])) == {1.0} and {len(r) for r in ranks.values()} == {3} and len(ranks) == 4
