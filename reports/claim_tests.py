@@ -227,7 +227,7 @@ def _time(claim: dict, method: str, evidence: Evidence) -> Finding:
 
 
 def _probe(claim: dict, method: str, evidence: Evidence) -> Finding:
-    return _paired_values(evidence, method, f"{claim['probe']}, arm / baseline", lambda record: stability.value(record, claim["probe"]),
+    return _paired_values(evidence, method, f"{claim['probe'].replace('_', ' ')}, arm / baseline", lambda record: stability.value(record, claim["probe"]),
                           lambda s: words.SUPPORTED if s.high < 1 else words.CONTRADICTED if s.low > 1 else words.INCONCLUSIVE)
 
 
