@@ -66,7 +66,7 @@ def prepare(writer: Writer, options: Options) -> None:
 def _split(source: Path | None, name: str) -> Split:
     """The images of a split and their captions; ValueError, one line, if they do not belong together."""
     path = originals.find(source, "coco256", ORIGINALS, f"{name}.zip", name)
-    items = {Path(item.name).name: item for item in originals.items(path)}
+    items = originals.by_name(originals.items(path))
     where, content = _captions(path.parent, name)
     try:
         files = {image["id"]: image["file_name"] for image in content["images"]}
@@ -90,8 +90,9 @@ def _captions(folder: Path, name: str) -> tuple[str, Any]:
     found = [item for item in originals.items(path, [".json"]) if Path(item.name).name == file]
     if not found:
         raise ValueError(f"{path}: has no {file}; coco256 is made from {ORIGINALS}")
+    content = found[0].read()
     try:
-        return f"{path}: {file}", json.loads(found[0].read())
+        return f"{path}: {file}", json.loads(content)
     except ValueError as error:
         raise ValueError(f"{path}: {file} is not JSON ({error})") from None
 

@@ -14,10 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from datasets.store import write_header
 
 CHUNK = 64  # items per task: 0.8 MB of 64-pixel images
 AHEAD = 4  # tasks per worker that may wait: bounds the memory
@@ -33,13 +36,11 @@ def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, 
     """
     from tqdm import tqdm
 
-    whole = (len(items), *shape)
     row = int(np.prod(shape)) * np.dtype(dtype).itemsize
     mark = path.with_suffix(".progress")
     done = json.loads(mark.read_text()) if mark.is_file() and path.is_file() else 0
     with path.open("r+b" if done else "wb") as out:
-        np.lib.format.write_array_header_1_0(out, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-                                                   "fortran_order": False, "shape": whole})
+        write_header(out, (len(items), *shape), dtype)
         start = out.tell()
         out.truncate(start + done * row)
         out.seek(0, os.SEEK_END)
@@ -80,5 +81,8 @@ def _rows(items: Sequence[Any], task: Task, workers: int) -> Iterator[np.ndarray
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise ValueError("a worker process was ended from outside, for want of memory perhaps; what was prepared so far "
+                             "is kept, the same command goes on") from None
         finally:
             pool.shutdown(cancel_futures=True)
