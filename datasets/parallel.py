@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.store import write_header
+from datasets.store import naming, write_header
 
 CHUNK = 64  # items per task: 0.8 MB of 64-pixel images
 AHEAD = 4  # tasks per worker that may wait: bounds the memory
@@ -39,7 +40,7 @@ def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, 
     row = int(np.prod(shape)) * np.dtype(dtype).itemsize
     mark = path.with_suffix(".progress")
     done = json.loads(mark.read_text()) if mark.is_file() and path.is_file() else 0
-    with path.open("r+b" if done else "wb") as out:
+    with naming(path), path.open("r+b" if done else "wb") as out:
         write_header(out, (len(items), *shape), dtype)
         start = out.tell()
         out.truncate(start + done * row)
@@ -58,6 +59,16 @@ def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, 
         _save(out, mark, done)
 
 
+def _leave_with(parent: int) -> None:
+    """Let this worker process end when its parent is killed; it would wait for work for ever."""
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _save(out: Any, mark: Path, done: int) -> None:
     out.flush()
     os.fsync(out.fileno())
@@ -73,7 +84,7 @@ def _rows(items: Sequence[Any], task: Task, workers: int) -> Iterator[np.ndarray
         yield from map(task, chunks)
         return
     waiting: deque[Future] = deque()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_with, (os.getpid(),)) as pool:
         try:
             for chunk in chunks:
                 waiting.append(pool.submit(task, chunk))

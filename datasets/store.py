@@ -19,7 +19,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -232,7 +233,8 @@ class Writer:
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Write one array whole."""
-        with (self.path / f"{name}.npy").open("wb") as out:
+        path = self.path / f"{name}.npy"
+        with naming(path), path.open("wb") as out:
             write_header(out, array.shape, array.dtype)
             out.write(np.ascontiguousarray(array).data)  # numpy's own way does not say why a disk took no more
             out.flush()
@@ -261,6 +263,16 @@ class Writer:
         for mark in marks:  # last: to read all that was written may take minutes, and an interruption should not cost it
             mark.unlink(missing_ok=True)
         self.path.rename(self.final)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError say what was being written: that of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_header(out: BinaryIO, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
