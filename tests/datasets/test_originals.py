@@ -10,9 +10,13 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import tarfile
 import threading
+import time
 import zipfile
+from pathlib import Path
 
 import miniatures
 import numpy as np
@@ -353,6 +357,54 @@ def test_captions_of_other_images_are_refused(source, tmp_path):
     content["images"] = [image | {"file_name": "other.jpg"} for image in content["images"]]
     file.write_text(json.dumps(content))
     assert "captions_train2014.json: says nothing of COCO_train2014_000000000009.jpg" in refused("coco256", source, tmp_path)
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ("{", "is not JSON"), ("[" * 100_000, "is not JSON"), ("[]", "not a COCO captions file"),
+    (json.dumps({"images": [{"id": 9, "file_name": "a.jpg"}], "annotations": [{"id": 1, "image_id": 9, "caption": None}]}),
+     "not a COCO captions file"),
+])
+def test_a_captions_file_of_something_else_is_refused(source, tmp_path, content, said):
+    miniatures.coco(source)
+    (source / "annotations" / "captions_train2014.json").write_text(content)
+    message = refused("coco256", source, tmp_path)
+    assert "captions_train2014.json" in message and said in message
+
+
+def test_a_device_that_is_not_there_is_refused(source, tmp_path, monkeypatch):
+    miniatures.coco(source)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="--device: 'cuda' is not there"):
+        prepare("coco256", source, tmp_path, device="cuda")
+
+
+def test_a_part_is_not_taken_for_the_whole(source, tmp_path, capsys):
+    """A store made with --partial needs the word again."""
+    miniatures.cifar10(source)
+    kept = prepare("cifar10", source, tmp_path)
+    where = ["data", "prepare", "cifar10", "--source", str(source), "--data", str(tmp_path)]
+    assert main([*where, "--partial"]) == 0 and main(where) == 2
+    assert f"{kept.path} holds 20 of 50,000 images" in capsys.readouterr().err
+    assert Store.open(tmp_path, "cifar10").verify() == []
+
+
+def test_a_folder_without_a_manifest_is_found_before_the_work(source, tmp_path):
+    miniatures.cifar10(source)
+    (tmp_path / "cifar10").mkdir()
+    assert f"{tmp_path / 'cifar10'} is there but has no manifest" in refused("cifar10", source, tmp_path)
+
+
+def test_workers_end_when_their_parent_is_killed(source, tmp_path):
+    """Else they would wait for work for ever."""
+    script = ("import os, sys; from datasets import parallel; from concurrent.futures import ProcessPoolExecutor as Pool;"
+              "pool = Pool(1, parallel.multiprocessing.get_context('spawn'), parallel._leave_with, (os.getpid(),));"
+              "print(pool.submit(os.getpid).result(), flush=True); os.kill(os.getpid(), 9)")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    worker = Path("/proc") / done.stdout.strip()
+    deadline = time.monotonic() + 20
+    while worker.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert done.returncode == -signal.SIGKILL and not worker.exists()
 
 
 def test_two_sources_for_the_same_images_are_refused(source, tmp_path):
