@@ -34,6 +34,9 @@ def _prepare(dataset: Dataset, o: argparse.Namespace) -> int:
     if o.download and not Store.exists(o.data, dataset.name):
         _download(dataset, source)
     there = Store.exists(o.data, dataset.name)
+    if there and dataset.originals and not o.partial and (kept := Store.open(o.data, dataset.name)).partial:
+        raise BadInput(f"dataset {dataset.name}: {kept.path} holds {kept.count:,} of {kept.manifest['published']:,} images; move it away to "
+                       "prepare all, or give --partial to keep it")
     store = datasets.prepare(dataset.name, o.data, Options(
         source, o.partial, o.workers or 0, o.autoencoder, o.text_encoder, o.device))
     remark = " (was there; delete the folder to make it anew)" if there else ""

@@ -36,7 +36,7 @@ def describe(spec: dict, run: Run, model: nn.Module, store: Store, evaluator: Ev
         "params": total, "backbone_params": total - method, "method_params": method,
         "flops": models.flops(model, store.shape), "skips": len(model.wheres), "kappas": theory.factors(model.scaling),
         "init_digest": backbone_digest(model),
-        "data_digest": store.digest, "reference_digest": evaluator.reference.digest,
+        "data_digest": store.digest, "data_images": store.count, "data_partial": store.partial, "reference_digest": evaluator.reference.digest,
         "reference_size": evaluator.reference.size, "extractor": evaluator.extractor.name,
         "extractor_digest": evaluator.extractor.digest, "resize": evaluator.extractor.resize,
         "device": spec["device"], "device_name": device_name(spec["device"]), "host": socket.gethostname(),

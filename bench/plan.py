@@ -132,7 +132,7 @@ def publish(suite: Suite, runs: list[Run], root: Path) -> Path:
             if before[name] != seeds[name]:
                 raise BadInput(f"{suite.path}: seeds.{name}: {seeds[name]} differs from {before[name]}, with which runs of "
                                f"{folder} were started; seeds never change after the first run: use another suite name")
-    content = {"protocol": PROTOCOL, "suite": suite.name, "title": suite.title, "scale": suite.scale, "baseline": BASELINE,
+    content = {"protocol": PROTOCOL, "suite": suite.name, "title": suite.title, "scale": suite.scale, "trial": suite.trial, "baseline": BASELINE,
                "arms": [label(arm) for arm in suite.arms], "seeds": seeds,
                "cells": [{"dataset": cell.dataset, "backbone": cell.backbone, "budget": suite.of(cell).budget,
                           "evaluations": evaluation_images(suite.of(cell))} for cell in suite.cells],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,19 +23,25 @@ def show(workers: int, count: int = 2000) -> None:
     with tempfile.TemporaryDirectory() as folder:
         items = _photographs(Path(folder), count)
         parts = _parts(items[:100])
-        began = time.perf_counter()
-        parallel.fill(Path(folder) / "images.npy", items[:100 * workers], (3, 64, 64), np.uint8, imagenet64.convert,
-                      workers, "warm-up")
-        warm = time.perf_counter() - began
-        began = time.perf_counter()
-        parallel.fill(Path(folder) / "more.npy", items, (3, 64, 64), np.uint8, imagenet64.convert, workers, "images")
-        taken = time.perf_counter() - began
-    whole = sum(parts.values())
+        few, many = (_fill(Path(folder), items[:n], workers) for n in (64 * workers, count))
+    whole, added = sum(parts.values()), count - 64 * workers
     for name, seconds in parts.items():
         print(f"{name:22} {1e3 * seconds:6.2f} ms  {seconds / whole:4.0%}")
-    start = max(0.0, warm - 100 * whole)  # of the processes
-    print(f"{count / (taken - start):,.0f} images a second with {workers} processes ({WIDTH}x{HEIGHT} JPEG to 64x64, start-up of "
-          f"{start:.1f} s left out); one process alone, nothing but the parts above: {1 / whole:,.0f}")
+    clock, cpu = ((b - a) / added for a, b in zip(few, many, strict=True))  # what each image more costs: no start-up
+    print(f"{1 / clock:,.0f} images a second with {workers} processes, {1e3 * cpu:.2f} ms of processor time each, all processes "
+          f"together ({WIDTH}x{HEIGHT} JPEG to 64x64)")
+    print(f"{workers} processors for themselves could do {workers / cpu:,.0f} a second, and nothing but decode "
+          f"{workers / parts['decoding (libjpeg)']:,.0f}")
+
+
+def _fill(folder: Path, items: list[originals.Item], workers: int) -> tuple[float, float]:
+    """Seconds by the clock, and of the processors, that preparing `items` takes."""
+    def spent() -> float:
+        return sum(time_of.ru_utime + time_of.ru_stime for time_of in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+    clock, before = time.perf_counter(), spent()
+    parallel.fill(folder / f"{len(items)}.npy", items, (3, 64, 64), np.uint8, imagenet64.convert, workers, "images")
+    return time.perf_counter() - clock, spent() - before
 
 
 def _photographs(folder: Path, count: int) -> list[originals.Item]:
@@ -49,11 +56,11 @@ def _photographs(folder: Path, count: int) -> list[originals.Item]:
 
 
 def _parts(items: list[originals.Item]) -> dict[str, float]:
-    """Seconds per image of each part of the work, in this process."""
+    """Seconds of processor time per image of each part of the work, in this process."""
     def timed(work: Callable[[Any], Any], inputs: list[Any]) -> tuple[float, list[Any]]:
-        began = time.perf_counter()
+        began = time.process_time()
         made = [work(value) for value in inputs]
-        return (time.perf_counter() - began) / len(inputs), made
+        return (time.process_time() - began) / len(inputs), made
 
     reading, contents = timed(originals.Item.read, items)
     decoding, images = timed(lambda content: Image.open(io.BytesIO(content)).convert("RGB"), contents)

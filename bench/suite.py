@@ -186,12 +186,16 @@ class Seeds(Strict):
 
 
 class Suite(Strict):
-    """A whole suite, validated. `training` holds the suite's keys, `cells` what differs."""
+    """A whole suite, validated. `training` holds the suite's keys, `cells` what differs.
+
+    trial: it only shows that everything works, and `check` does not ask how far its training got.
+    """
 
     name: str
     path: str
     title: str
     scale: Literal["mini", "full"]
+    trial: bool = False
     cells: list[Cell] = Field(min_length=1)
     arms: list[str] = Field(min_length=1)
     seeds: Seeds

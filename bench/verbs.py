@@ -132,7 +132,8 @@ def check(o: argparse.Namespace) -> int:
         root, name, only = o.root, _name(o), None
     failures = [str(failure) for failure in reports.check(root, name)]
     failures = [failure for failure in failures if only is None or only in failure]
-    print(*failures, f"{len(failures)} gates failed" if failures else "all gates passed", sep="\n")
+    progress = [line for line in reports.progress(root, name) if only is None and not any(line in failure for failure in failures)]
+    print(*progress, *failures, f"{len(failures)} gates failed" if failures else "all gates passed", sep="\n")
     return int(bool(failures))
 
 

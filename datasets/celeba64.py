@@ -26,7 +26,7 @@ def prepare(writer: Writer, options: Options) -> None:
     """Write the images of the train split in the order of their names."""
     path = originals.find(options.source, "celeba64", ORIGINALS, "img_align_celeba.zip", "img_align_celeba")
     train = _train(path.parent / PARTITION)
-    items = {Path(item.name).name: item for item in originals.items(path)}
+    items = originals.by_name(originals.items(path))
     missing = sorted(train - items.keys())
     if missing and not options.partial:
         raise ValueError(f"{path}: {len(missing):,} images of {PARTITION} are missing, the first {missing[0]}; "
@@ -58,7 +58,7 @@ def convert(items: Sequence[Item]) -> np.ndarray:
 def _one(item: Item) -> np.ndarray:
     image = item.image()
     if image.size != (178, 218):
-        raise ValueError(f"{item.path}: {item.name} is {image.size[0]}x{image.size[1]}, aligned faces are 178x218")
+        raise originals.Unreadable(f"{item.path}: {item.name} is {image.size[0]}x{image.size[1]}, aligned faces are 178x218")
     return originals.to_array(image.crop(BOX).resize((64, 64), Image.Resampling.BILINEAR))
 
 

@@ -7,8 +7,10 @@ nothing else.
 from __future__ import annotations
 
 import io
+import lzma
 import pickle
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from datasets.store import Dataset, Options, Writer
 
 ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+PIXELS = 3 * 32 * 32
 ORIGINALS = f"{ARCHIVE} or the folder {FOLDER}"
 ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
            ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
@@ -51,7 +54,9 @@ def _batches(path: Path) -> list[tuple[str, bytes]]:
             with tarfile.open(path) as archive:
                 members = {Path(m.name).name: m for m in archive if m.isfile()}
                 found = {name: archive.extractfile(members[name]).read() for name in BATCHES if name in members}
-        except (tarfile.TarError, EOFError, OSError) as error:
+                while archive.fileobj.read(1 << 20):  # a checksum stands at the end of the compressed stream
+                    pass
+        except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             raise ValueError(f"{path}: not a whole archive ({' '.join(str(error).split())})") from None
     if not found:
         raise ValueError(f"{path}: has none of {BATCHES[0]} to {BATCHES[-1]}; cifar10 is made from {ORIGINALS}")
@@ -62,9 +67,12 @@ def _images(path: Path, name: str, content: bytes) -> np.ndarray:
     """uint8 (n, 3, 32, 32) of one batch."""
     try:
         data = _Arrays(io.BytesIO(content), encoding="bytes").load()[b"data"]
-        return np.ascontiguousarray(data, dtype=np.uint8).reshape(-1, *DATASET.shape)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path}: {name} is no batch of CIFAR-10 ({error})") from None
+        found = (str(data.dtype), *data.shape[1:])
+    except Exception as error:  # a pickle of something else, or a damaged one, raises what it likes
+        raise ValueError(f"{path}: {name} is no batch of CIFAR-10 ({' '.join(str(error).split())})") from None
+    if found != ("uint8", PIXELS):
+        raise ValueError(f"{path}: {name} is no batch of CIFAR-10 (rows of {found[1:]} {found[0]}, expected {PIXELS} uint8)")
+    return np.ascontiguousarray(data).reshape(-1, *DATASET.shape)
 
 
 def download(folder: Path) -> None:

@@ -19,9 +19,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 IMAGES = (".jpg", ".jpeg", ".png")
+# What reading a member raises: NotImplementedError for an unknown compression, RuntimeError for a password.
+ZIP_ERRORS = (OSError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError)
 
 
-@dataclass(frozen=True)
+class Unreadable(ValueError):
+    """An original is damaged. One line that names the file; unlike a plain ValueError it is known for what it is when it
+    comes out of a worker process."""
+
+
+@dataclass(frozen=True, slots=True)  # a million of them
 class Item:
     """One original file. path: the file on disk. member: its name in a zip. offset: its place in a tar."""
 
@@ -32,27 +39,29 @@ class Item:
     offset: int | None = None
 
     def read(self) -> bytes:
-        """Its bytes; ValueError, one line, if they are not all there."""
+        """Its bytes; Unreadable if they are not all there."""
         try:
             if self.member is not None:
                 return _zip(self.path).read(self.member)
             with Path(self.path).open("rb") as file:
                 file.seek(self.offset or 0)
                 content = file.read(self.size)
-        except (OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{self.path}: {self.name} cannot be read ({error}); is the archive whole?") from None
+        except ZIP_ERRORS as error:
+            raise Unreadable(f"{self.path}: {self.name} cannot be read ({error}); is the archive whole?") from None
         if len(content) != self.size:
-            raise ValueError(f"{self.path}: {self.name} ends after {len(content)} of {self.size} bytes; "
+            raise Unreadable(f"{self.path}: {self.name} ends after {len(content)} of {self.size} bytes; "
                              "the archive is truncated")
         return content
 
     def image(self) -> Image.Image:
-        """Decoded, in RGB whatever it is stored as; ValueError, one line, if it does not decode."""
+        """Decoded, in RGB whatever it is stored as; Unreadable if it does not decode."""
+        content = self.read()
         try:
-            return Image.open(io.BytesIO(self.read())).convert("RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            said = " ".join(str(error).split())
-            raise ValueError(f"{self.path}: the image {self.name} does not decode ({said})") from None
+            return Image.open(io.BytesIO(content)).convert("RGB")
+        except Exception as error:  # decoders of damaged bytes raise what they like: SyntaxError, struct.error, KeyError
+            unknown = isinstance(error, UnidentifiedImageError)  # whose own text holds an address in memory
+            said = "no image format is recognised" if unknown else " ".join(str(error).split())
+            raise Unreadable(f"{self.path}: the image {self.name} does not decode ({said})") from None
 
 
 @functools.lru_cache(4)
@@ -95,13 +104,23 @@ def items(path: Path, endings: Sequence[str] = IMAGES) -> list[Item]:
                      for info in _zip(str(path)).infolist() if not info.is_dir()]
         else:
             found = _tar(path)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (tarfile.TarError, *ZIP_ERRORS) as error:
         raise ValueError(f"{path}: not a whole archive or folder ({' '.join(str(error).split())})") from None
     chosen = sorted((item for item in found if item.name.lower().endswith(tuple(endings))), key=lambda item: item.name)
     for before, item in zip(chosen, chosen[1:], strict=False):
         if before.name == item.name:
             raise ValueError(f"{path}: {item.name} is there twice")
     return chosen
+
+
+def by_name(found: Iterable[Item]) -> dict[str, Item]:
+    """Items by their file name alone; ValueError, one line, for two of one name."""
+    named: dict[str, Item] = {}
+    for item in found:
+        other = named.setdefault(Path(item.name).name, item)
+        if other is not item:
+            raise ValueError(f"{item.path}: {other.name} and {item.name} have the same file name; move one away")
+    return named
 
 
 def _tar(path: Path) -> list[Item]:

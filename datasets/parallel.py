@@ -10,14 +10,18 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from datasets.store import naming, write_header
 
 CHUNK = 64  # items per task: 0.8 MB of 64-pixel images
 AHEAD = 4  # tasks per worker that may wait: bounds the memory
@@ -33,13 +37,11 @@ def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, 
     """
     from tqdm import tqdm
 
-    whole = (len(items), *shape)
     row = int(np.prod(shape)) * np.dtype(dtype).itemsize
     mark = path.with_suffix(".progress")
     done = json.loads(mark.read_text()) if mark.is_file() and path.is_file() else 0
-    with path.open("r+b" if done else "wb") as out:
-        np.lib.format.write_array_header_1_0(out, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-                                                   "fortran_order": False, "shape": whole})
+    with naming(path), path.open("r+b" if done else "wb") as out:
+        write_header(out, (len(items), *shape), dtype)
         start = out.tell()
         out.truncate(start + done * row)
         out.seek(0, os.SEEK_END)
@@ -57,6 +59,16 @@ def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, 
         _save(out, mark, done)
 
 
+def _leave_with(parent: int) -> None:
+    """Let this worker process end when its parent is killed; it would wait for work for ever."""
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _save(out: Any, mark: Path, done: int) -> None:
     out.flush()
     os.fsync(out.fileno())
@@ -72,7 +84,7 @@ def _rows(items: Sequence[Any], task: Task, workers: int) -> Iterator[np.ndarray
         yield from map(task, chunks)
         return
     waiting: deque[Future] = deque()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_with, (os.getpid(),)) as pool:
         try:
             for chunk in chunks:
                 waiting.append(pool.submit(task, chunk))
@@ -80,5 +92,8 @@ def _rows(items: Sequence[Any], task: Task, workers: int) -> Iterator[np.ndarray
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise ValueError("a worker process was ended from outside, for want of memory perhaps; what was prepared so far "
+                             "is kept, the same command goes on") from None
         finally:
             pool.shutdown(cancel_futures=True)

@@ -19,12 +19,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -211,6 +212,8 @@ class Writer:
 
     def __enter__(self) -> Writer:
         self.root.mkdir(parents=True, exist_ok=True)
+        if self.final.exists() and not Store.exists(self.root, self.dataset.name):
+            raise ValueError(f"dataset {self.dataset.name}: {self.final} is there but has no manifest; move it away")
         self._lock = (self.root / f".{self.dataset.name}.lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -230,8 +233,10 @@ class Writer:
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Write one array whole."""
-        with (self.path / f"{name}.npy").open("wb") as out:
-            np.save(out, array, allow_pickle=False)
+        path = self.path / f"{name}.npy"
+        with naming(path), path.open("wb") as out:
+            write_header(out, array.shape, array.dtype)
+            out.write(np.ascontiguousarray(array).data)  # numpy's own way does not say why a disk took no more
             out.flush()
             os.fsync(out.fileno())
 
@@ -245,10 +250,9 @@ class Writer:
             self._lock.close()
 
     def _finish(self) -> None:
-        for left in (*self.path.glob("*.progress"), self.path / ".identity"):
-            left.unlink(missing_ok=True)
+        marks = {*self.path.glob("*.progress"), *self.path.glob("*.partial"), self.path / ".identity"}
         files = {str(file.relative_to(self.path)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
-                 for file in sorted(self.path.rglob("*")) if file.is_file()}
+                 for file in sorted(self.path.rglob("*")) if file.is_file() and file not in marks | {self.path / "manifest.json"}}
         manifest = {"format": FORMAT, "name": self.dataset.name, "count": self.count, "shape": list(self.dataset.shape),
                     "condition": self.dataset.condition, "recipe": self.dataset.recipe, **self.facts,
                     "digest": combined_digest(files), "files": files}
@@ -256,7 +260,25 @@ class Writer:
             out.write(json.dumps(manifest, indent=1) + "\n")
             out.flush()
             os.fsync(out.fileno())
+        for mark in marks:  # last: to read all that was written may take minutes, and an interruption should not cost it
+            mark.unlink(missing_ok=True)
         self.path.rename(self.final)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError say what was being written: that of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def write_header(out: BinaryIO, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+    """The header of a .npy file, row-major."""
+    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(out, described)
 
 
 def combined_digest(files: dict[str, dict]) -> str:

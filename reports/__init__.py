@@ -21,12 +21,12 @@ from reports.crossing import Crossing, Curve, crossing
 if TYPE_CHECKING:
     from reports.comparison import Comparison, compare
     from reports.frame import load
-    from reports.output import check, write
+    from reports.output import check, progress, write
     from reports.sweeps import compare_sweeps
 
-__all__ = ["Comparison", "Crossing", "Curve", "check", "compare", "compare_sweeps", "crossing", "load", "write"]
+__all__ = ["Comparison", "Crossing", "Curve", "check", "compare", "compare_sweeps", "crossing", "load", "progress", "write"]
 
-_HOMES = {"Comparison": "comparison", "compare": "comparison", "load": "frame", "write": "output", "check": "output",
+_HOMES = {"Comparison": "comparison", "compare": "comparison", "load": "frame", "write": "output", "check": "output", "progress": "output",
           "compare_sweeps": "sweeps"}
 
 

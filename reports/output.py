@@ -13,7 +13,6 @@ from reports.formats import finite
 from reports.records import Records, read, with_baseline
 from reports.sentences import PROGRESS
 from reports.table import Table, inline
-from reports.words import VERDICT_SEEDS
 
 SECTIONS = (  # of report.md, in the order of the page: title, tables, groups of figures
     ("Speedup to target", ("pooled", "speedup", "details", "sensitivity"), ("speedup",)),
@@ -71,8 +70,8 @@ def markdown(report: Mapping[str, Any], made: Sequence[Table], drawn: Sequence[F
 
 
 def check(root: Path | str, suite: str) -> list[str]:
-    """One line per failed gate; in a suite made for verdicts also per cell whose training got nowhere, and per disagreement
-    with the reference of this suite, if there is one."""
+    """One line per failed gate; in a miniature suite also per cell whose training got nowhere, and per disagreement with the
+    reference of this suite, if there is one."""
     from reports import reference
     from reports.gates import failures
 
@@ -80,14 +79,28 @@ def check(root: Path | str, suite: str) -> list[str]:
     return [*map(str, failures(records)), *_too_small(records), *reference.disagreements(records)]
 
 
+def progress(root: Path | str, suite: str) -> list[str]:
+    """One line per cell whose baselines are done: how far the distance fell, by which `check` judges a miniature suite."""
+    return [_said(name, ratio) for name, ratio in _progress(read(Path(root), suite)).items()]
+
+
 def _too_small(records: Records) -> list[str]:
-    if len(records.suite["seeds"]["paired"]) < VERDICT_SEEDS:
+    """Cells of too little training. A trial concludes nothing; a tenth of a published budget is far down the curve."""
+    if records.suite["scale"] != "mini" or records.suite.get("trial"):
         return []
+    return [f"{_said(name, ratio)}; more than a third is too small a suite" for name, ratio in _progress(records).items() if ratio > PROGRESS]
+
+
+def _progress(records: Records) -> dict[str, float]:
+    """cell -> the distance at the end over that after a tenth of the budget, the mean over complete baselines."""
     from reports.cells import cell
 
-    found = [cell(records, name) for name in records.cells]
-    return [f"{c['cell']}: progress: the distance at the end is {c['progress']:.2f} of that after a tenth of the budget; more than a third is too "
-            "small a suite" for c in found if finite(c["progress"]) and c["progress"] > PROGRESS]
+    found = {name: cell(records, name)["progress"] for name in records.cells} if records.suite["seeds"]["pilots"] else {}
+    return {name: ratio for name, ratio in found.items() if finite(ratio)}
+
+
+def _said(cell: str, ratio: float) -> str:
+    return f"{cell}: progress: the distance at the end is {ratio:.2f} of that after a tenth of the budget"
 
 
 def _table(folder: Path, table: Table) -> None:

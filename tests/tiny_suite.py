@@ -1,7 +1,7 @@
 """The suite that tests train: seconds, not minutes."""
 
 TINY = {
-    "title": "Tiny", "scale": "mini",
+    "title": "Tiny", "scale": "mini", "trial": True,
     "cells": [{"dataset": "digits", "backbone": "uvit-xs"}],
     "arms": ["none", "learnable(r=4)"],
     "seeds": {"paired": [0, 1, 2], "pilots": [100, 101, 102]},

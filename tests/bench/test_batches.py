@@ -1,6 +1,7 @@
 """Images, latents, labels and captions reach training and sampling, by position alone, the same for every arm."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from bench.evaluate import Evaluator
 from bench.plan import plan
 from bench.streams import Streams
 from bench.train import Trainer, execute
-from datasets import Store
+from datasets import Dataset, Store, Writer, codecs
 
 CELLS = {"patches": "uvit-xs-16", "shapes": "unet-xs-class", "scenes": "uvit-xs-t2i"}
 
@@ -94,6 +95,39 @@ def test_prompts_follow_the_training_frequency_and_come_from_val(stores):
     assert set(labels.tolist()) == {0, 5} and (labels == 5).float().mean() == pytest.approx(0.1, abs=0.02)
     texts = Prompts(stores["scenes"]).draw(8, torch.Generator().manual_seed(0)).half().numpy()
     assert all((stores["scenes"].val_texts == text).all(axis=(1, 2)).any() for text in texts)
+
+
+@pytest.mark.parametrize(("preset", "shape"), [("uvit-s-2", (3, 32, 32)), ("uvit-s-2-t2i", (4, 32, 32))])
+def test_reading_costs_under_three_percent_of_the_smallest_published_step(tmp_path, preset, shape):
+    """Processor time of drawing a batch, captions and latent noise included, against forward and backward alone."""
+    latents, bits = shape[0] == 4, np.random.default_rng(0)
+    dataset = Dataset("random", shape, "", "", lambda *_: None, context=(77, 768) if latents else None)
+    with Writer(tmp_path, dataset) as writer:
+        writer.count = 512
+        writer.write("images", bits.integers(0, 256, (512, *shape), dtype=np.uint8))
+        if latents:
+            writer.write("moments", np.zeros((512, 8, *shape[1:]), np.float16))
+            writer.write("texts", np.zeros((512, 77, 768), np.float16))
+            writer.write("empty", np.zeros((77, 768), np.float16))
+            writer.write("first", np.arange(513))
+            codec = codecs.Blocks(np.eye(4, 12), np.zeros(12), 1.0)
+            codec.save(writer.path)
+            writer.facts["codec"] = codec.facts
+    source = batches(Store.open(tmp_path, "random"), 4, flip=not latents, unconditional=0.1 * latents)
+    model = models.build(preset)
+
+    def step(position):
+        batch = source.draw(0)
+        diffusion.loss(model, VPSDE(), batch.x, batch.t, batch.noise, batch.condition).backward()
+
+    def seconds(work, times):
+        work(0)
+        began = time.process_time()
+        for position in range(times):
+            work(4 * position)
+        return (time.process_time() - began) / times
+
+    assert seconds(source.draw, 50) < 0.03 * seconds(step, 1)
 
 
 # Whole runs ------------------------------------------------------------------------------------------------------------

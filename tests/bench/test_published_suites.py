@@ -1,7 +1,7 @@
 """The suites small and paper: planned, matched, and every cell trains on miniature originals.
 
-What is changed is said here: two images a batch, the CPU in fp32, and no evaluation, which needs Inception's weights and
-ten thousand samples. All else is as written.
+What is changed is said here: two images a batch, the CPU in fp32, and of an evaluation only the sampling, of two images in two
+steps: its distance needs Inception's weights and ten thousand samples. All else is as written.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import torch
 
 import datasets
 import models
-from bench import suite as suites, train
+from bench import features, fid, suite as suites
 from bench.plan import plan
 from bench.train import Trainer
 from datasets import Options
@@ -56,8 +56,10 @@ def originals(tmp_path_factory):
 @pytest.mark.parametrize(("suite", "cell"), CELLS, ids=["-".join(cell).replace("/", "-") for cell in CELLS])
 def test_a_cell_trains_for_twenty_steps(suite, cell, originals, tmp_path, monkeypatch):
     run = next(run for run in plan(suites.load(suite)) if run.cell == cell and run.label == "learnable")
-    run = dataclasses.replace(run, spec=run.spec | {"batch": 2, "device": "cpu", "precision": "fp32"})
-    monkeypatch.setattr(train, "Evaluator", lambda *_: None)
+    evaluation = run.spec["evaluation"] | {"samples": 2, "steps": 2}
+    run = dataclasses.replace(run, spec=run.spec | {"batch": 2, "device": "cpu", "precision": "fp32", "evaluation": evaluation})
+    monkeypatch.setattr(features, "load", lambda *_, **__: None)
+    monkeypatch.setattr(fid, "reference", lambda *_: None)
     trainer = Trainer(run, tmp_path, originals(run.spec["dataset"]))
     losses = [trainer.step() for _ in range(STEPS.get(cell, 20))]
     trainer.log.close()
@@ -65,6 +67,9 @@ def test_a_cell_trains_for_twenty_steps(suite, cell, originals, tmp_path, monkey
     gradients = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
     assert not [name for name, gradient in gradients.items() if gradient is None]  # every part is trained
     assert all(bool(gradient.isfinite().all()) for gradient in gradients.values())
+    with torch.inference_mode():
+        images = trainer.evaluator.sample(trainer.ema.eval(), 0, 0)
+    assert images.shape == (2, *trainer.store.reference.shape[1:]) and bool(images.isfinite().all())
 
 
 def test_paper_has_the_published_recipe():

@@ -1,13 +1,22 @@
 """Every reader on originals in the publisher's own format, against a plain, slow PIL implementation of the recipe."""
 
+import contextlib
 import functools
+import gzip
 import hashlib
 import http.server
 import io
 import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
 import tarfile
 import threading
+import time
 import zipfile
+from pathlib import Path
 
 import miniatures
 import numpy as np
@@ -16,6 +25,7 @@ from PIL import Image
 
 import datasets
 from bench.cli import main
+from bench.errors import is_bad_input
 from datasets import Options, Store, celeba64, cifar10, imagenet64
 
 
@@ -198,12 +208,15 @@ def in_process(path, items, shape, dtype, task, workers, about):
 # Bad input -------------------------------------------------------------------------------------------------------------
 
 
-def refused(name, source, root, **options):
-    """The one line with which it is refused; nothing that could be read is left."""
-    with pytest.raises(ValueError) as caught:
-        prepare(name, source, root, **options)
-    assert "\n" not in str(caught.value) and not Store.exists(root, name)
-    return str(caught.value)
+def refused(name, source, root, partial=True, workers=1):
+    """The one line with which the command refuses it, with exit code 2; nothing that could be read is left."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = main(["data", "prepare", name, "--source", str(source), "--data", str(root), "--workers", str(workers),
+                     *(["--partial"] if partial else [])])
+    (message,) = [line for line in said.getvalue().splitlines() if line.startswith("error: ")]
+    assert code == 2 and not Store.exists(root, name)
+    return message
 
 
 def test_another_count_needs_partial(source, tmp_path):
@@ -235,6 +248,25 @@ def test_a_damaged_member_of_a_zip_is_named(source, tmp_path):
     assert "000001.jpg cannot be read (Bad CRC-32" in refused("celeba64", source, tmp_path)
 
 
+def test_a_changed_byte_is_found_by_the_archives_checksum(source, tmp_path):
+    """In pixels that were stored as they are nothing else would show it."""
+    miniatures.cifar10(source)
+    path = source / "cifar-10-python.tar.gz"
+    unpacked = gzip.decompress(path.read_bytes())
+    content = bytearray(gzip.compress(unpacked, compresslevel=0))
+    content[content.find(b"data_batch_1") + 4000] ^= 1
+    path.write_bytes(content)
+    assert f"{path}: not a whole archive (CRC check failed" in refused("cifar10", source, tmp_path)
+
+
+@pytest.mark.parametrize("data", [np.zeros((2, 3072)), np.full((2, 3072), 300), np.zeros((2, 1024), np.uint8), "text"])
+def test_a_batch_of_something_else_is_refused(source, tmp_path, data):
+    folder = source / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(pickle.dumps({b"data": data}, protocol=2))
+    assert f"{folder}: data_batch_1 is no batch of CIFAR-10" in refused("cifar10", source, tmp_path)
+
+
 def test_the_wrong_archive_is_refused(source, tmp_path):
     with tarfile.open(source / "cifar-10-python.tar.gz", "w:gz") as archive:
         miniatures.add(archive, "cifar-100-python/train", b"x")
@@ -245,8 +277,6 @@ def test_a_pickle_that_runs_code_is_refused(source, tmp_path):
     class Evil:
         def __reduce__(self):
             return print, ("pwned",)
-
-    import pickle
 
     folder = source / "cifar-10-batches-py"
     folder.mkdir()
@@ -267,12 +297,51 @@ def test_a_partition_file_of_something_else_is_named(source, tmp_path):
     assert "'<html>' is not an image and its split" in refused("celeba64", source, tmp_path)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_does_not_decode_is_named(source, tmp_path, workers):
+@pytest.mark.parametrize(("damage", "said"), [(lambda whole: whole[:700], "image file is truncated"),
+                                              (lambda _: b"<html>", "no image format is recognised")])
+def test_an_image_that_does_not_decode_is_named(source, tmp_path, damage, said):
+    """What a worker process raises is one line too."""
     miniatures.celeba(source)
     broken = source / "img_align_celeba" / "000002.jpg"
-    broken.write_bytes(broken.read_bytes()[:700])
-    assert "the image 000002.jpg does not decode" in refused("celeba64", source, tmp_path, workers=workers)
+    broken.write_bytes(damage(broken.read_bytes()))
+    assert f"{broken}: the image 000002.jpg does not decode ({said}" in refused("celeba64", source, tmp_path)
+
+
+def test_damage_is_bad_input_in_this_process_too(source, tmp_path):
+    miniatures.celeba(source)
+    broken = source / "img_align_celeba" / "000002.jpg"
+    broken.write_bytes(b"")
+    with pytest.raises(ValueError, match="000002.jpg does not decode") as caught:
+        celeba64.originals.items(source / "img_align_celeba")[1].image()
+    assert is_bad_input(caught.value) and is_bad_input(pickle.loads(pickle.dumps(caught.value)))
+
+
+@pytest.mark.parametrize(("patch", "said"), [((8, 1), "is encrypted"), ((10, 99), "compression method is not supported")])
+def test_a_zip_that_cannot_be_unpacked_is_named(source, tmp_path, patch, said):
+    miniatures.celeba(source, packed=True)
+    path = source / "img_align_celeba.zip"
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\x01\x02") + patch[0]] = patch[1]  # flags or compression in the directory of the archive
+    path.write_bytes(content)
+    message = refused("celeba64", source, tmp_path)
+    assert str(path) in message and said in message
+
+
+def test_two_files_of_one_name_are_refused(source, tmp_path):
+    miniatures.celeba(source)
+    (source / "img_align_celeba" / "again").mkdir()
+    (source / "img_align_celeba" / "again" / "000001.jpg").write_bytes(b"other")
+    assert "000001.jpg and again/000001.jpg have the same file name" in refused("celeba64", source, tmp_path)
+
+
+def test_a_worker_that_is_killed_is_one_line(source, tmp_path, monkeypatch):
+    miniatures.celeba(source)
+    monkeypatch.setattr("datasets.celeba64.convert", die)
+    assert "a worker process was ended from outside" in refused("celeba64", source, tmp_path)
+
+
+def die(items):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_picture_of_another_size_is_no_aligned_face(source, tmp_path):
@@ -288,6 +357,54 @@ def test_captions_of_other_images_are_refused(source, tmp_path):
     content["images"] = [image | {"file_name": "other.jpg"} for image in content["images"]]
     file.write_text(json.dumps(content))
     assert "captions_train2014.json: says nothing of COCO_train2014_000000000009.jpg" in refused("coco256", source, tmp_path)
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ("{", "is not JSON"), ("[" * 100_000, "is not JSON"), ("[]", "not a COCO captions file"),
+    (json.dumps({"images": [{"id": 9, "file_name": "a.jpg"}], "annotations": [{"id": 1, "image_id": 9, "caption": None}]}),
+     "not a COCO captions file"),
+])
+def test_a_captions_file_of_something_else_is_refused(source, tmp_path, content, said):
+    miniatures.coco(source)
+    (source / "annotations" / "captions_train2014.json").write_text(content)
+    message = refused("coco256", source, tmp_path)
+    assert "captions_train2014.json" in message and said in message
+
+
+def test_a_device_that_is_not_there_is_refused(source, tmp_path, monkeypatch):
+    miniatures.coco(source)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="--device: 'cuda' is not there"):
+        prepare("coco256", source, tmp_path, device="cuda")
+
+
+def test_a_part_is_not_taken_for_the_whole(source, tmp_path, capsys):
+    """A store made with --partial needs the word again."""
+    miniatures.cifar10(source)
+    kept = prepare("cifar10", source, tmp_path)
+    where = ["data", "prepare", "cifar10", "--source", str(source), "--data", str(tmp_path)]
+    assert main([*where, "--partial"]) == 0 and main(where) == 2
+    assert f"{kept.path} holds 20 of 50,000 images" in capsys.readouterr().err
+    assert Store.open(tmp_path, "cifar10").verify() == []
+
+
+def test_a_folder_without_a_manifest_is_found_before_the_work(source, tmp_path):
+    miniatures.cifar10(source)
+    (tmp_path / "cifar10").mkdir()
+    assert f"{tmp_path / 'cifar10'} is there but has no manifest" in refused("cifar10", source, tmp_path)
+
+
+def test_workers_end_when_their_parent_is_killed(source, tmp_path):
+    """Else they would wait for work for ever."""
+    script = ("import os, sys; from datasets import parallel; from concurrent.futures import ProcessPoolExecutor as Pool;"
+              "pool = Pool(1, parallel.multiprocessing.get_context('spawn'), parallel._leave_with, (os.getpid(),));"
+              "print(pool.submit(os.getpid).result(), flush=True); os.kill(os.getpid(), 9)")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    worker = Path("/proc") / done.stdout.strip()
+    deadline = time.monotonic() + 20
+    while worker.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert done.returncode == -signal.SIGKILL and not worker.exists()
 
 
 def test_two_sources_for_the_same_images_are_refused(source, tmp_path):
@@ -319,7 +436,8 @@ def test_a_full_disk_is_one_line_and_what_was_prepared_stays(source, tmp_path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("datasets.parallel._save", full)
-    assert "No space left on device; what was prepared so far is kept" in refused("celeba64", source, tmp_path)
+    message = refused("celeba64", source, tmp_path)
+    assert "celeba64.partial/images.npy: No space left on device; what was prepared so far is kept" in message
     assert Store.open(tmp_path, "cifar10").verify() == [] and kept.count == 20
     monkeypatch.undo()
     assert prepare("celeba64", source, tmp_path).count == 4

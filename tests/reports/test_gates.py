@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import synthetic
 
@@ -64,6 +65,21 @@ def test_a_failed_gate_names_runs_and_field_and_hides_the_number(folder, run, ed
     assert field in line and run in line
     row = next(c for c in build(records(folder.parent, "s"))["comparisons"] if c["method"] == ("A/A" if role == NULL else "constant"))
     assert row["withheld"].startswith("gate failed: " + field.partition(":")[0])
+
+
+@pytest.mark.parametrize(("scale", "more", "refused"), [("mini", {}, True), ("mini", {"trial": True}, False), ("full", {}, False)])
+def test_a_miniature_cell_must_have_fallen_to_a_third(tmp_path, scale, more, refused):
+    """Each cell of it, whatever the number of seeds; not one of a trial, and not where a tenth of the budget is a long way."""
+    def edit(cfg, fid):
+        return np.geomspace(100, 40 if cfg["spec"]["backbone"] == "unet-xs" else 30, len(fid))
+
+    folder = synthetic.suite(tmp_path, {"constant": 1.0}, n=3, edit=edit, scale=scale)
+    path = folder / "suite.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    said = "digits/unet-xs: progress: the distance at the end is 0.40 of that after a tenth of the budget"
+    assert said in reports.progress(tmp_path, "s") and len(reports.progress(tmp_path, "s")) == 2
+    found = [line for line in reports.check(tmp_path, "s") if "progress" in line]
+    assert found == ([f"{said}; more than a third is too small a suite"] if refused else [])
 
 
 def test_the_learning_rate_may_differ_as_the_label_says_and_no_further(folder):
