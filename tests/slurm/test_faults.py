@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from bench.record import state
 from cluster import below, living, wait
 
 INTERVAL = 40960 // 16  # images between checkpoints
@@ -20,8 +21,10 @@ def lost(run, before):
 
 
 def test_a_job_at_its_time_limit_is_requeued(long):
-    long.submit("--time", "1", "--set", "signal_delay_s=45")
-    notes = long.check(len(long.events("resume")) or 1) if not long.wait_done() else []
+    """Also when `scontrol requeue` is ended together with the job that it requeues, which raises in the midst of a step."""
+    long.submit("--time", "1", "--set", "signal_delay_s=30")
+    wait("the end of the run", lambda: state(long.folder) in ("done", "failed"), 600)
+    notes = long.check(len(long.events("resume")) or 1)
     assert notes and all(note.startswith("from ") for note in notes)
     assert "timed-out" in long.sweep.log() or "preempted" in long.sweep.log()
 
