@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 import models
-from bench import allocator, checkpoint, diffusion, environment, fastest, ranks
+from bench import allocator, checkpoint, diffusion, environment, fastest, ranks, snapshot
 from bench.batches import Batch, Batches
 from bench.evaluate import Evaluator, Measured, save_grid
 from bench.eventlog import EventLog
@@ -91,7 +91,7 @@ class Trainer:
         else:
             self._event("start", **environment.describe(self.spec, self.run, self.model, self.store, self.evaluator))
         if size:
-            self._event("resume", note="; ".join([f"from {self.images} images", *([note] if note else []),
+            self._event("resume", code=snapshot.digest(), note="; ".join([f"from {self.images} images", *([note] if note else []),
                                                    *(["cut a torn last line"] if whole < size else []), *notes]))
         ranks.wait()
 
