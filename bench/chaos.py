@@ -3,8 +3,8 @@
     python -m bench.chaos                 100 kills, fixed seed
     python -m bench.chaos --kills 20      a short form
 
-A run of a few seconds is trained in a process of its own and killed with SIGKILL after a random part of its time, again and
-again, until it ends by itself. Compared are the weights, the EMA, the optimizer's state and the event log, clocks and
+A run of a few seconds is trained in a process of its own and killed with SIGKILL after a random part of its time, up to five
+times, and then left to end by itself. The tally says what the kills hit. Compared are the weights, the EMA, the optimizer's state and the event log, clocks and
 `resume` lines apart.
 """
 
@@ -20,7 +20,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -45,61 +48,95 @@ evaluation: {count: 6, samples: 128, sampler: dpmpp-2m, steps: 2, extractor: sma
 checkpoints: 10
 """
 KILLS_PER_RUN = 5
+PHASES = ("between", "start", "step", "evaluate", "save", "finish")  # of a run; all but the first are methods of Trainer
 SEED = 20231
 
 
-def campaign(kills: int, folder: Path) -> tuple[int, int, list[str]]:
-    """(kills survived identically, runs, faults) after at least `kills` kills; a run is killed about five times before it may end."""
+def campaign(kills: int, folder: Path) -> Tally:
+    """At least `kills` kills; each run is killed until it is through between two of them, five times at most, and then compared."""
     (folder / "chaos.yaml").write_text(SUITE)
     runs = [run for run in plan(load(str(folder / "chaos.yaml"))) if run.role == "paired"]
     datasets.prepare("digits", folder / "data")
-    bits = random.Random(SEED)
+    instants, tally = random.Random(SEED), Tally()
     undisturbed, seconds = {}, {}
     for run in runs:
         began = time.perf_counter()
-        _start(run, folder / "calm", folder / "data").join()
-        undisturbed[run.id], seconds[run.id] = outcome(run, folder / "calm"), time.perf_counter() - began
-    done, identical, trained, faults = 0, 0, 0, []
-    while done < kills:
-        run = runs[trained % len(runs)]
-        root = folder / f"storm{trained}"
-        before = done
-        for _ in range(min(KILLS_PER_RUN, kills - done)):
-            done += _kill(run, root, folder / "data", bits.uniform(0.0, seconds[run.id]))
-        process = _start(run, root, folder / "data")
+        process = _start(run, folder / "calm", folder / "data")[0]
         process.join()
-        same = process.exitcode == 0 and outcome(run, root) == undisturbed[run.id]
-        identical, trained = identical + same * (done - before), trained + 1
-        faults += [] if same else [f"{run.id} in {root}: differs from the undisturbed run"]
-        print(f"{done} kills of {trained} runs, {identical} of {done} identical", flush=True)
+        if process.exitcode:
+            raise RuntimeError(f"{run.id}: the undisturbed run ended with exit code {process.exitcode}")
+        undisturbed[run.id], seconds[run.id] = outcome(run, folder / "calm"), time.perf_counter() - began
+    while tally.kills < kills:
+        run, root = runs[tally.runs % len(runs)], folder / f"storm{tally.runs}"
+        killed, code = disturb(run, root, folder / "data", min(KILLS_PER_RUN, kills - tally.kills),
+                               lambda most=seconds[run.id]: instants.uniform(0.0, most))
+        same = code == 0 and outcome(run, root) == undisturbed[run.id]
+        tally.add(killed, same, f"{run.id} in {root}: differs from the undisturbed run")
+        print(f"{tally.kills} kills of {tally.runs} runs, {tally.identical} of {tally.kills} identical", flush=True)
         if same:
             shutil.rmtree(root)
-    return identical, trained, faults
+    return tally
 
 
-def _kill(run: Run, root: Path, data: Path, after: float) -> int:
-    """Kill the run so many seconds after it began, at the latest at its end; 1 if it was still at work, else 0."""
-    process = _start(run, root, data)
-    process.join(after)
-    if process.exitcode is not None:
-        shutil.rmtree(root, ignore_errors=True)  # it was faster than its time: from the beginning
-        return 0
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    return 1
+@dataclass
+class Tally:
+    """What came out. A kill counts as identical if the run that it hit ended like the undisturbed one."""
+
+    runs: int = 0
+    kills: int = 0
+    identical: int = 0
+    faults: list[str] = field(default_factory=list)
+    phases: Counter[str] = field(default_factory=Counter)  # what the kills hit
+
+    def add(self, killed: list[str], same: bool, fault: str) -> None:
+        """One run, by the phases in which it was killed."""
+        self.runs, self.kills, self.identical = self.runs + 1, self.kills + len(killed), self.identical + same * len(killed)
+        self.phases.update(killed)
+        self.faults += [] if same else [fault]
 
 
-def _start(run: Run, root: Path, data: Path) -> Any:
-    """The run in a process of its own, forked: what was imported is there at once."""
-    process = multiprocessing.get_context("fork").Process(target=_train, args=(run, root, data))
+def disturb(run: Run, root: Path, data: Path, most: int, draw: Callable[[], float]) -> tuple[list[str], int | None]:
+    """Start the run again and again, kill it after `draw()` seconds, `most` times; the phases that it was in, and the exit
+    code of the process that nothing happened to any more."""
+    killed: list[str] = []
+    while True:
+        process, phase = _start(run, root, data)
+        process.join(draw() if len(killed) < most else None)
+        if process.exitcode is not None:
+            return killed, process.exitcode
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        if process.exitcode != -signal.SIGKILL:  # it ended at this very moment
+            return killed, process.exitcode
+        killed.append(PHASES[phase.value])
+
+
+def _start(run: Run, root: Path, data: Path) -> tuple[BaseProcess, Any]:
+    """The run in a process of its own, forked: what was imported is there at once. And the number of its phase."""
+    context = multiprocessing.get_context("fork")
+    phase = context.RawValue("i", 0)
+    process = context.Process(target=_train, args=(run, root, data, phase))
     process.start()
-    return process
+    return process, phase
 
 
-def _train(run: Run, root: Path, data: Path) -> None:
-    from bench.train import execute
+def _train(run: Run, root: Path, data: Path, phase: Any) -> None:
+    from bench.train import Trainer, execute
 
+    for number, name in enumerate(PHASES):
+        if number:
+            setattr(Trainer, name, _telling(getattr(Trainer, name), number, phase))
     execute(run, root, data)
+
+
+def _telling(method: Callable, number: int, phase: Any) -> Callable:
+    """The method, which says that it is at work."""
+    def call(*args: Any, **kwargs: Any) -> Any:
+        before, phase.value = phase.value, number
+        result = method(*args, **kwargs)
+        phase.value = before
+        return result
+    return call
 
 
 def outcome(run: Run, root: Path) -> tuple[str, list[dict]]:
@@ -136,12 +173,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--kills: {options.kills} is out of range; at least 1")
     folder = Path(tempfile.mkdtemp(prefix="chaos"))
     began = time.perf_counter()
-    identical, trained, faults = campaign(options.kills, folder)
-    print(*faults, f"{identical} of {options.kills} kills identical: {trained} runs of both backbones, compared with undisturbed ones "
-          f"in {time.perf_counter() - began:.0f} s", sep="\n")
-    if not faults:
+    tally = campaign(options.kills, folder)
+    hit = ", ".join(f"{tally.phases[phase]} in {phase}" for phase in PHASES)
+    print(*tally.faults, f"{tally.identical} of {tally.kills} kills identical ({hit}): {tally.runs} runs of both backbones, compared with "
+          f"undisturbed ones in {time.perf_counter() - began:.0f} s", sep="\n")
+    if not tally.faults:
         shutil.rmtree(folder)
-    return int(bool(faults))
+    return int(tally.identical < options.kills)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.errors import BadInput, unknown
 
@@ -35,6 +35,10 @@ class Profile(BaseModel):
 
 
 OPTIONS = ("partition", "account", "qos", "gpus_per_node", "time", "array_parallelism", "runs_per_job")
+# Submitit's names of what a profile has a key for: `--set timeout_min=5` is `--time 5`, and checked like it.
+ALSO = {"timeout_min": "time", "time": "time", "signal_delay_s": "signal_delay",
+        **{key: key for key in ("partition", "account", "qos", "gpus_per_node", "cpus_per_task", "mem_gb", "array_parallelism", "setup")}}
+OURS = ("name", "job_name", "dependency")  # by them a sweep finds its jobs again, and puts them into order
 
 
 def profile(o: argparse.Namespace) -> Profile:
@@ -51,31 +55,49 @@ def profile(o: argparse.Namespace) -> Profile:
         raise BadInput(f"{path}: {raw!r} is no table of keys")
     if odd := [key for key in raw if key not in Profile.model_fields]:
         raise unknown(f"{path}: key", odd[0], Profile.model_fields)
+    if not isinstance(raw.get("set") or {}, dict):
+        raise BadInput(f"{path}: set: {raw['set']!r} is no table of keys")
     given = {key: getattr(o, key) for key in OPTIONS if getattr(o, key) is not None}
-    given["set"] = (raw.get("set") or {}) | dict(map(_assignment, o.set or ()))
+    theirs, spoken = raw.get("set") or {}, dict(map(_assignment, o.set or ()))
+    merged = {**raw, **_fields(theirs), **given, **_fields(spoken)}
+    merged["set"] = {key: value for key, value in {**theirs, **spoken}.items() if key not in ALSO}
     try:
-        return Profile(**raw | given)
+        return Profile(**merged)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(f"{path}: {'.'.join(map(str, first['loc']))}: {first['input']!r}: {first['msg']}") from None
+        where = "--set" if first["loc"][0] in _fields(spoken) else path
+        raise BadInput(f"{where}: {'.'.join(map(str, first['loc']))}: {first['input']!r}: {first['msg']}") from None
+
+
+def _fields(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those settings of submitit that are keys of a profile, under the profile's names."""
+    return {ALSO[key]: value for key, value in settings.items() if key in ALSO}
 
 
 def _assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise BadInput(f"--set: {text!r} is not KEY=VALUE")
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key, value  # plain text, whatever it looks like
 
 
 def parameters(chosen: Profile, name: str, cores: int) -> dict[str, Any]:
-    """What submitit is told: submitit's names, `set` last. BadInput for one that submitit does not have."""
+    """What submitit is told: submitit's names, `set` last. BadInput for one that it does not have, or that is ours to give."""
     import submitit
-    from submitit.slurm.slurm import SlurmExecutor
+    from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
     from bench.suite import Suite, Training
 
     generic = submitit.AutoExecutor._typed_parameters()
-    known = sorted({*generic, *SlurmExecutor._valid_parameters()})
+    kinds = get_type_hints(_make_sbatch_string) | generic
+    known = sorted({*generic, *SlurmExecutor._valid_parameters()} - {*OURS})
+    more = chosen.set.get("additional_parameters")
+    for key in (*chosen.set, *(more if isinstance(more, dict) else ())):
+        if str(key).replace("-", "_") in OURS:
+            raise BadInput(f"--set: {key!r} is what the sweep knows its jobs by; choose from {', '.join(known)}")
     for key in chosen.set:
         if key in {*Suite.model_fields, *Training.model_fields} - {*known}:
             raise BadInput(f"--set: {key!r} is a key of the suite, which no option changes; write another suite")
@@ -86,7 +108,16 @@ def parameters(chosen: Profile, name: str, cores: int) -> dict[str, Any]:
              "slurm_partition": chosen.partition, "slurm_account": chosen.account, "slurm_qos": chosen.qos,
              "slurm_array_parallelism": chosen.array_parallelism, "slurm_signal_delay_s": chosen.signal_delay,
              "slurm_setup": chosen.setup or None, "slurm_additional_parameters": {"requeue": True}}
-    own = {key if key in generic else f"slurm_{key}": value for key, value in chosen.set.items()}
+    own = {key if key in generic else f"slurm_{key}": _typed(key, value, kinds[key])
+           for key, value in chosen.set.items()}
     if "slurm_additional_parameters" in own:
         own["slurm_additional_parameters"] = {"requeue": True} | own["slurm_additional_parameters"]
     return {key: value for key, value in (asked | own).items() if value is not None}
+
+
+def _typed(key: str, value: Any, kind: Any) -> Any:
+    """A value of the type that submitit declares for it; BadInput if it is none."""
+    try:
+        return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
+    except ValidationError as error:
+        raise BadInput(f"--set: {key}: {value!r}: {error.errors()[0]['msg']}") from None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import hold
+
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
 
 TREE = Path(__file__).parents[1]
+leaving = threading.Event()  # this job was told to go, and is being requeued
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,21 @@ class Work:
     tracking: str | None = None
 
     def __call__(self) -> int:
+        hold.release()
         from bench import worker
 
         with _synced(self):
-            return worker.work(self.suite, Path(self.root), Path(self.data), self.only)
+            return worker.work(self.suite, Path(self.root), Path(self.data), self.only, leaving=leaving)
 
     def checkpoint(self) -> DelayedSubmission:
-        """What the requeued job runs: the same. A dump that was cut short by a kill would make submitit refuse the next."""
+        """What the requeued job runs: the same. A dump that was cut short by a kill would make submitit refuse the next.
+
+        Submitit calls this in the midst of the training, and next `scontrol requeue`, which may raise there: SLURM ends
+        a requeued job with all its processes, scontrol among them.
+        """
         import submitit
 
+        leaving.set()
         paths = submitit.JobEnvironment().paths
         for torn in paths.folder.glob("*.save_tmp"):
             if torn.name.startswith(paths.submitted_pickle.stem):
@@ -51,6 +61,7 @@ class Report:
     root: str
 
     def __call__(self) -> str:
+        hold.release()
         import reports
 
         root = Path(self.root)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import io
 import math
 import os
+import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import chdir, contextmanager, nullcontext, redirect_stderr, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +33,7 @@ from bench.suite import Suite
 if TYPE_CHECKING:
     import submitit
 
+PYTHON = shlex.join([sys.executable, "-S", "bench/hold.py", sys.executable])  # in the snapshot, where a job starts
 REQUEUES = 1000  # submitit counts a preemption near the end of the time as a timeout; our own record says what goes forward
 
 
@@ -45,7 +49,8 @@ def submit(suite: Suite, o: argparse.Namespace) -> int:
         raise BadInput("--cluster: 'slurm' needs sbatch, which is not on this machine; choose local")
     scheduler.check_partition(chosen.partition, chosen.time)
     folder = Path(o.root).resolve() / suite.name
-    with _alone(folder):
+    _check_path(folder)
+    with nullcontext() if o.dry_run else _alone(folder):
         return _submit_slurm(suite, everything, wanted, chosen, folder, o)
 
 
@@ -53,6 +58,13 @@ def _check_tracking(o: argparse.Namespace) -> None:
     if o.tracking and not o.tracking.startswith(("http://", "https://")):
         raise BadInput(f"--tracking: {o.tracking!r}: jobs open no database; give the http address of a tracking server, or run "
                        "sync beside them")
+
+
+def _check_path(folder: Path) -> None:
+    """BadInput for letters that mean something else in the names of a job's log files."""
+    for letter in "%\\\n\r":
+        if letter in str(folder):
+            raise BadInput(f"--root: {str(folder)!r}: SLURM cannot write into a folder with {letter!r} in its name; choose another")
 
 
 # SLURM ----------------------------------------------------------------------------------------------------------------
@@ -64,24 +76,30 @@ def _submit_slurm(suite: Suite, everything: list[Run], wanted: list[Run], chosen
     left = _missing(wanted, o, held)
     parallel = suite.training.threads * suite.training.processes
     settings = cluster.parameters(chosen, scheduler.PREFIX + suite.name, parallel)
-    _check_interval(left, settings["timeout_min"], settings["slurm_signal_delay_s"])
+    _check_interval(left, chosen.time, chosen.signal_delay)
+    executor = _executor(settings, folder)
     arrays = _arrays(left, chosen)
     jobs = sum(len(array) for _, array in arrays)
     print(f"{suite.name}: {len(left)} of {len(wanted)} runs to submit, {jobs} jobs in {len(arrays)} arrays on slurm"
           + (f"; {len(held)} runs are in the queue already" if held else ""))
     if o.dry_run:
-        _describe(arrays, settings, folder)
+        _describe(arrays, executor)
         return 0
-    if not left:
+    if not left and (not held or _waiting(folder, "report")):
         return 0
-    scheduler.check_shared(Path(o.root), [f"--{key}={value}" for key in ("partition", "account", "qos")
-                                          if (value := getattr(chosen, key))])
+    scheduler.check_shared({"--root": Path(o.root), "--data": Path(o.data)},
+                           [f"--{key}={value}" for key in ("partition", "account", "qos") if (value := getattr(chosen, key))])
     _prepare(suite, everything, wanted, o)
+    worker.forget_failures(left, o.root)
     code = snapshot.take(suite, o.root)
     with chdir(code):  # a job starts where it was submitted, and imports what lies there
         _submit_arrays(suite, arrays, settings, folder, code, Path(o.data), o.tracking)
-    print(f"code {code.name}; follow them with: python -m bench status {suite.name} --root {o.root} --watch 10")
+    print(f"code {code.name}; {_follow(suite.name, o.root)} --watch 10")
     return 0
+
+
+def _follow(name: str, root: Path) -> str:
+    return f"follow them with: python -m bench status {shlex.quote(name)} --root {shlex.quote(str(root))}"
 
 
 def _missing(wanted: list[Run], o: argparse.Namespace, held: set[str]) -> list[Run]:
@@ -90,8 +108,6 @@ def _missing(wanted: list[Run], o: argparse.Namespace, held: set[str]) -> list[R
     failed = [run for run in wanted if standing[run.id] == "failed"]
     if failed and o.retry != "failed":
         print(f"{len(failed)} runs failed and are left out; --retry failed submits them again")
-    if failed and o.retry == "failed" and not o.dry_run:
-        worker.forget_failures(failed, o.root)
     skip = ("done",) if o.retry == "failed" else ("done", "failed")
     return [run for run in wanted if standing[run.id] not in skip and run.id not in held]
 
@@ -149,35 +165,35 @@ def _waiting(folder: Path, kind: str) -> list[str]:
     return sorted({job.partition("_")[0] for job in ids if job in live})
 
 
-def _sbatch(works: list[Any], settings: dict[str, Any], folder: Path, after: list[str]) -> list[submitit.Job]:
-    """One array. `afterany`: `afterok` on a failed pilot would wait for ever; the job itself looks at the targets."""
+def _executor(settings: dict[str, Any], folder: Path, after: Sequence[str] = ()) -> submitit.AutoExecutor:
+    """`afterany`: `afterok` on a failed pilot would wait for ever; the job itself looks at the targets."""
     import submitit
 
-    executor = submitit.AutoExecutor(folder=folder / "jobs" / "%j", cluster="slurm", slurm_max_num_timeout=REQUEUES)
+    executor = submitit.AutoExecutor(folder=folder / "jobs" / "%j", cluster="slurm", slurm_max_num_timeout=REQUEUES, slurm_python=PYTHON)
     depends = {"slurm_dependency": "afterany:" + ":".join(after)} if after else {}
+    executor.update_parameters(**settings, **depends)
+    return executor
+
+
+def _sbatch(works: list[Any], settings: dict[str, Any], folder: Path, after: list[str]) -> list[submitit.Job]:
+    """One array."""
+    import submitit
+
+    executor = _executor(settings, folder, after)
     try:
-        executor.update_parameters(**settings, **depends)
-    except AssertionError as error:
-        raise BadInput(f"--set: {error}") from None
-    try:
-        with _no_outer_job(), executor.batch():
+        with _no_outer_job(), redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error
             jobs = [executor.submit(work) for work in works]
     except submitit.core.utils.FailedJobError as error:
         raise BadInput(f"sbatch refused the job: {' '.join(str(error).split())}") from None
     return jobs
 
 
-def _describe(arrays: list[tuple[str, list[list[Run]]]], settings: dict[str, Any], folder: Path) -> None:
-    """The arrays and their sbatch lines."""
-    from submitit.slurm.slurm import _make_sbatch_string
-
-    names = {"timeout_min": "time", "name": "job_name", "tasks_per_node": "ntasks_per_node"}
-    asked = {names.get(key, key.removeprefix("slurm_")): value for key, value in settings.items()}
-    if "mem_gb" in asked:
-        asked["mem"] = f"{asked.pop('mem_gb')}GB"
+def _describe(arrays: list[tuple[str, list[list[Run]]]], executor: submitit.AutoExecutor) -> None:
+    """The arrays and their sbatch lines, as submitit writes them."""
+    slurm = executor._executor
     for kind, elements in arrays:
-        count = {"map_count": len(elements)} if len(elements) > 1 else {}
-        text = _make_sbatch_string(command="python -m submitit.core._submit", folder=folder / "jobs" / "%j", **count, **asked)
+        slurm.parameters |= {"map_count": len(elements) if len(elements) > 1 else None}
+        text = slurm._make_submission_file_text("", "")
         print(f"{kind}: {len(elements)} jobs, {sum(map(len, elements))} runs" + ("; after the pilots" if kind == "comparisons" else ""))
         print(*(f"  {line}" for line in text.splitlines() if line.startswith("#SBATCH")), sep="\n")
         print(*(f"  {index}: {' '.join(run.id for run in runs)}" for index, runs in enumerate(elements)), sep="\n")
@@ -217,13 +233,14 @@ def _submit_local(suite: Suite, everything: list[Run], wanted: list[Run], o: arg
             print(f"  {run.id}")
         return 0
     _prepare(suite, everything, wanted, o)
+    worker.forget_failures(left, o.root)
     code, folder = snapshot.take(suite, o.root), Path(o.root).resolve() / suite.name
     work = Work(str(code / "bench" / "suites" / f"{suite.name}.yaml"), str(folder.parent), str(Path(o.data).resolve()), o.only,
                 o.tracking)
     with chdir(code):
         started = _start(work, o, jobs, folder, suite.name)
     _remember(folder, {"cluster": "local", "kind": "workers", "code": code.name, "jobs": started})
-    print(*(f"  job {job['id']}" for job in started), f"follow them with: python -m bench status {suite.name} --root {o.root}", sep="\n")
+    print(*(f"  job {job['id']}" for job in started), _follow(suite.name, o.root), sep="\n")
     return 0
 
 
@@ -268,7 +285,7 @@ def cancel(name: str, root: Path, dry_run: bool) -> int:
         raise BadInput(f"suite: {name!r} has no submitted jobs in {root}")
     live = scheduler.queued(folder)  # by name and number: an id that was handed out again is not ours
     if live and not dry_run:
-        subprocess.run(["scancel", *live], check=True)
+        _scancel(live)
     ended = len(live)
     for batch in scheduler.submitted(folder):
         if batch["cluster"] == "local":
@@ -277,28 +294,36 @@ def cancel(name: str, root: Path, dry_run: bool) -> int:
     return 0
 
 
+def _scancel(jobs: Iterable[str]) -> None:
+    """BadInput if SLURM does not do it; jobs that end by themselves at this moment are no fault."""
+    done = subprocess.run(["scancel", *jobs], capture_output=True, text=True)
+    faults = [line for line in done.stderr.splitlines() if "already completing" not in line and "Invalid job id" not in line]
+    if done.returncode and faults:
+        raise BadInput(f"scancel failed, jobs may still run: {faults[0]}")
+
+
 def _end(job: dict, dry_run: bool) -> bool:
     """End one local job if it is still that job; a process id that was handed out again is left alone."""
     pid = int(job["id"])
     if job["started"] is None or lock.started(pid) != job["started"]:
         return False
     if not dry_run:
-        for child in _children(pid):
-            os.kill(child, signal.SIGKILL)  # the trainer itself: its run resumes from the last checkpoint
-        os.kill(pid, signal.SIGKILL)
+        for one in (pid, *_below(pid)):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)  # the trainer itself, and its ranks: the run resumes from the last checkpoint
     return True
 
 
-def _children(pid: int) -> list[int]:
-    """Process ids of the children, from /proc."""
-    found = []
+def _below(pid: int) -> list[int]:
+    """Process ids of the descendants, from /proc."""
+    children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(stat.parent.name))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found[1:]
 
 
 def _remember(folder: Path, batch: dict) -> None:

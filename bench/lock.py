@@ -1,7 +1,8 @@
 """A lock on a folder that tells a live owner from a dead one: by host, process id, start time and heartbeat.
 
 The file is created exclusively, so of two processes that race one wins. On the owner's own host the process table
-decides; from another host only the heartbeat can.
+decides; from another host only the heartbeat can. An owner whose heart stood still (suspended, cut off from the disk)
+may find its place taken: it asks with `check` before it writes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class FolderLock:
         self.path = Path(folder) / name
         self.note: str | None = None
         self._stop = threading.Event()
+        self._me = me()
+        self._now = 0.0  # by the clock of the file system, which is that of every heartbeat
 
     def __enter__(self) -> FolderLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,48 +39,61 @@ class FolderLock:
             owner = self._owner()
             if owner is None:
                 continue  # released between our two looks
-            if alive(owner, self.path):
-                raise Locked(f"{self.path.parent}: in use by process {owner['pid']} on {owner['host']}")
+            if alive(owner, self.path, self._now):
+                raise Locked(f"{self.path.parent}: in use by process {owner.get('pid')} on {owner.get('host')}")
             self._take_from_the_dead(owner)
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self.path.unlink(missing_ok=True)
+        if self._owner() == self._me:
+            self.path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Locked if another process has taken this one for dead: from then on the folder is not ours to write."""
+        if (owner := self._owner()) != self._me:
+            raise Locked(f"{self.path.parent}: was taken over by " + (f"process {owner.get('pid')} on {owner.get('host')}" if owner else "nobody"))
 
     def _create(self) -> bool:
         """Make the lock whole in one instant: a file of our own, linked to the name, fails if the name is taken."""
         own = self.path.with_name(f".{self.path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}")
-        own.write_text(json.dumps(me()))
+        own.write_text(json.dumps(self._me))
+        self._now = own.stat().st_mtime
         try:
             os.link(own, self.path)
         except FileExistsError:
-            return False
+            return own.stat().st_nlink == 2  # a file server whose first answer got lost says so of our own link
         finally:
             own.unlink(missing_ok=True)
         return True
 
     def _owner(self) -> dict | None:
+        """What the lock says; {} for one that a power cut left empty, None if there is none."""
         try:
-            return json.loads(self.path.read_text())
+            content = json.loads(self.path.read_text())
         except FileNotFoundError:
             return None
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def _take_from_the_dead(self, owner: dict) -> None:
         """Remove a dead owner's lock. Takers come one at a time (the kernel frees the guard of one that dies) and look again."""
         with self.path.with_name(f".{self.path.name}.guard").open("w") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
-            if self._owner() == owner:
+            if self._owner() == owner and not alive(owner, self.path, self._now):
                 self.path.unlink()
-                self.note = f"took over the lock of process {owner['pid']} on {owner['host']}, which is dead"
+                self.note = f"took over the lock of process {owner.get('pid')} on {owner.get('host')}, which is dead"
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
             try:
+                if self._owner() != self._me:
+                    return
                 os.utime(self.path)
-            except FileNotFoundError:
-                return
+            except OSError:  # a full or absent disk for a while
+                continue
 
 
 def me() -> dict:
@@ -94,15 +110,15 @@ def started(pid: int) -> str | None:
     return None if stat[0] in "ZX" else stat[19]
 
 
-def alive(owner: dict, path: Path) -> bool:
-    """Whether the owner written in the lock at `path` still lives."""
-    if owner["host"] != socket.gethostname():
+def alive(owner: dict, path: Path, now: float | None = None) -> bool:
+    """Whether the owner written in the lock at `path` still lives. now: by the clock of the file system, else by ours."""
+    if owner.get("host") != socket.gethostname():
         try:
-            return time.time() - path.stat().st_mtime < DEAD
+            return (time.time() if now is None else now) - path.stat().st_mtime < DEAD
         except FileNotFoundError:
             return True
-    if owner["started"] is not None or Path("/proc/self/stat").exists():
-        return started(owner["pid"]) == owner["started"] and owner["started"] is not None
+    if owner.get("started") is not None or Path("/proc/self/stat").exists():
+        return owner.get("started") is not None and started(owner["pid"]) == owner["started"]
     try:  # no /proc: the process id is all there is
         os.kill(owner["pid"], 0)
     except ProcessLookupError:

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from bench import hold
 from bench.lock import Locked
 
 if TYPE_CHECKING:
@@ -68,11 +69,13 @@ def launch(run: Run, suite: str, root: Path, data: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(run.spec["processes"]),
                "-m", "bench.ranks", suite, run.id,
                str(Path(root).resolve()), str(Path(data).resolve())]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
-    if f"exitcode  : {HELD}" in done.stderr.replace("\t", "") or done.returncode == HELD:
+    with hold.held():
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    _, said = process.communicate()
+    if f"exitcode  : {HELD}" in said.replace("\t", "") or process.returncode == HELD:
         raise Locked(f"{run.folder(root)}: in use by another process")
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[2:6])}: exit code {done.returncode}: {done.stderr[-2000:]}")
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command[2:6])}: exit code {process.returncode}: {said[-2000:]}")
 
 
 def main(suite: str, name: str, root: str, data: str) -> None:

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 import models
-from bench import allocator, checkpoint, diffusion, environment, fastest, ranks
+from bench import allocator, checkpoint, diffusion, environment, fastest, ranks, snapshot
 from bench.batches import Batch, Batches
 from bench.evaluate import Evaluator, Measured, save_grid
 from bench.eventlog import EventLog
@@ -40,7 +40,7 @@ def execute(run: Run, root: Path, data: Path) -> str:
         result = folder / "result.json"
         if result.is_file():
             return reading.read_json(result)["status"]
-        trainer = Trainer(run, folder, data)
+        trainer = Trainer(run, folder, data, lock)
         trainer.start(note=lock.note)
         return trainer.finish(trainer.fit())
 
@@ -48,7 +48,8 @@ def execute(run: Run, root: Path, data: Path) -> str:
 class Trainer:
     """The state of one run while it is trained."""
 
-    def __init__(self, run: Run, folder: Path, data: Path) -> None:
+    def __init__(self, run: Run, folder: Path, data: Path, lock: FolderLock | None = None) -> None:
+        self.lock = lock  # on the folder; None where another process of the run holds it
         self.run, self.folder, self.spec = run, folder, run.spec
         spec = run.spec
         allocator.keep()
@@ -90,7 +91,7 @@ class Trainer:
         else:
             self._event("start", **environment.describe(self.spec, self.run, self.model, self.store, self.evaluator))
         if size:
-            self._event("resume", note="; ".join([f"from {self.images} images", *([note] if note else []),
+            self._event("resume", code=snapshot.digest(), note="; ".join([f"from {self.images} images", *([note] if note else []),
                                                    *(["cut a torn last line"] if whole < size else []), *notes]))
         ranks.wait()
 
@@ -248,6 +249,8 @@ class Trainer:
 
     def _event(self, kind: str, flush: bool = False, **fields: object) -> None:
         if ranks.rank() == 0:
+            if self.lock:
+                self.lock.check()
             self.log.append({"event": kind, "images": self.images, "time": time.time(), **fields}, flush=flush)
 
 

@@ -23,10 +23,12 @@ from bench.record import state, write_json
 POLL = 0.5  # seconds between looks at runs that others hold
 
 
-def work(name: str, root: Path, data: Path, only: str | None = None, parent: int | None = None) -> int:
+def work(name: str, root: Path, data: Path, only: str | None = None, parent: int | None = None,
+         leaving: threading.Event | None = None) -> int:
     """Work on suite `name` until every selected run is done or failed; returns 1 if one failed, else 0.
 
     parent: a process id; when it is no longer the parent, the worker leaves (its run resumes from the last checkpoint).
+    leaving: set by whoever ends this worker; what is raised then is no failure of a run, and ends the worker.
     """
     if parent is not None:
         threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
@@ -34,8 +36,9 @@ def work(name: str, root: Path, data: Path, only: str | None = None, parent: int
     everything = plan(suite)
     wanted = needed(everything, select(everything, only))
     given_up: set[str] = set()  # failed, and not even that could be written down
+    leaving = leaving or threading.Event()
     while open_runs := [run for run in wanted if state(run.folder(root)) not in ("done", "failed") and run.id not in given_up]:
-        if not any([_try(run, everything, name, root, data, given_up) for run in open_runs]):
+        if not any([_try(run, everything, name, root, data, given_up, leaving) for run in open_runs]):
             if not _can_proceed(open_runs, everything, root):
                 break
             time.sleep(POLL)
@@ -56,7 +59,8 @@ def forget_failures(runs: Iterable[Run], root: Path) -> None:
         (run.folder(root) / "error.json").unlink(missing_ok=True)
 
 
-def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path, given_up: set[str]) -> bool:
+def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path, given_up: set[str],
+         leaving: threading.Event) -> bool:
     """Train the run if it may start and nobody has it; whether that was tried."""
     from bench.train import execute
 
@@ -72,6 +76,9 @@ def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path, gi
     except Locked:
         return False
     except Exception as error:  # recorded, told and counted; the suite goes on
+        if leaving.is_set():
+            print(f"{run.id}: left: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(1) from None
         if is_bad_input(error):
             raise
         line = " ".join(f"{type(error).__name__}: {error}".split())

@@ -19,14 +19,14 @@ def hold(folder, ready):
         time.sleep(60)
 
 
-def try_once(folder, start, winners):
+def try_once(folder, start, tried, winners):
     start.wait()
     try:
         with FolderLock(folder):
             winners.put(os.getpid())
-            time.sleep(0.5)
+            tried.wait()
     except Locked:
-        pass
+        tried.wait()
 
 
 def test_a_live_owner_is_respected_and_a_killed_one_is_not(tmp_path):
@@ -49,12 +49,10 @@ def test_of_many_that_race_one_wins(tmp_path, stale):
     if stale:
         (tmp_path / "lock").write_text(json.dumps({"host": socket.gethostname(), "pid": 1, "started": "never"}))
     context = multiprocessing.get_context("spawn")
-    start, winners = context.Event(), context.Queue()
-    racers = [context.Process(target=try_once, args=(tmp_path, start, winners)) for _ in range(6)]
+    start, tried, winners = context.Barrier(6), context.Barrier(6), context.Queue()
+    racers = [context.Process(target=try_once, args=(tmp_path, start, tried, winners)) for _ in range(6)]
     for racer in racers:
         racer.start()
-    time.sleep(2)
-    start.set()
     for racer in racers:
         racer.join()
     assert all(racer.exitcode == 0 for racer in racers)
@@ -80,4 +78,84 @@ def test_the_heart_beats(tmp_path, monkeypatch):
     with FolderLock(tmp_path):
         os.utime(tmp_path / "lock", (0, 0))
         time.sleep(0.5)
+        assert time.time() - (tmp_path / "lock").stat().st_mtime < 10
+
+
+def suspended(folder, locked, woken, said):
+    """An owner on another host whose heart stands still, and who comes back."""
+    lock.BEAT = 0.1
+    lock.socket.gethostname = lambda: "elsewhere"
+    with FolderLock(folder) as mine:
+        mine.check()
+        locked.set()
+        woken.wait()
+        time.sleep(0.5)
+        try:
+            mine.check()
+            said.put("went on")
+        except Locked as error:
+            said.put(str(error))
+
+
+def test_an_owner_that_was_taken_for_dead_writes_nothing_more(tmp_path, monkeypatch):
+    """And leaves its successor's lock alone: neither does its heart beat for it, nor its end remove it."""
+    monkeypatch.setattr(lock, "DEAD", 2.0)
+    context = multiprocessing.get_context("spawn")
+    locked, woken, said = context.Event(), context.Event(), context.Queue()
+    owner = context.Process(target=suspended, args=(tmp_path, locked, woken, said))
+    owner.start()
+    assert locked.wait(60)
+    with pytest.raises(Locked, match=f"in use by process {owner.pid} on elsewhere"), FolderLock(tmp_path):
+        pass
+    os.kill(owner.pid, signal.SIGSTOP)
+    until = time.monotonic() + 30
+    while True:
+        try:
+            taken = FolderLock(tmp_path).__enter__()
+            break
+        except Locked:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+    assert f"process {owner.pid} on elsewhere, which is dead" in taken.note
+    woken.set()
+    os.kill(owner.pid, signal.SIGCONT)
+    assert f"was taken over by process {os.getpid()} on {socket.gethostname()}" in said.get(timeout=30)
+    owner.join()
+    taken.check()
+    taken.__exit__()
+    with pytest.raises(Locked, match="by nobody"):
+        taken.check()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"pid"'])
+def test_a_lock_that_a_power_cut_left_empty_is_nobodys_after_a_while(tmp_path, text):
+    (tmp_path / "lock").write_text(text)
+    with pytest.raises(Locked), FolderLock(tmp_path):
+        pass
+    os.utime(tmp_path / "lock", (time.time() - lock.DEAD - 10,) * 2)
+    with FolderLock(tmp_path) as taken:
+        assert "dead" in taken.note
+
+
+def test_the_clock_of_the_disk_decides_and_not_ours(tmp_path, monkeypatch):
+    """A node whose clock is ahead does not take a living owner's place."""
+    (tmp_path / "lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1"}))
+    monkeypatch.setattr(lock.time, "time", lambda: 4e9)
+    with pytest.raises(Locked), FolderLock(tmp_path):
+        pass
+
+
+def test_a_heart_goes_on_after_a_fault_of_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    faults = iter([OSError(116, "Stale file handle")] * 3)
+
+    def utime(path, *times, original=os.utime):
+        if not times and (fault := next(faults, None)):
+            raise fault
+        original(path, *times)
+
+    monkeypatch.setattr(lock.os, "utime", utime)
+    with FolderLock(tmp_path):
+        os.utime(tmp_path / "lock", (0, 0))
+        time.sleep(1)
         assert time.time() - (tmp_path / "lock").stat().st_mtime < 10

@@ -7,8 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from mlflow import MlflowClient
@@ -391,6 +395,69 @@ def test_a_server_killed_in_the_middle_loses_and_duplicates_nothing(root, second
         end(process)
     projection.sync(root, "tiny")
     assert found == histories(projection.default_uri(root), clock=False) and len(names) == 3
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Hands requests on to a server; the answer of every third comes too late, after the client has gone."""
+
+    target, late, count = 0, 3.0, 0
+
+    def _pass(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        request = Request(f"http://127.0.0.1:{self.target}{self.path}", body or None, method=self.command,
+                          headers={"Content-Type": self.headers.get("Content-Type", "application/json")})
+        try:
+            with urlopen(request, timeout=60) as answer:
+                status, content = answer.status, answer.read()
+        except HTTPError as error:
+            status, content = error.code, error.read()
+        Slow.count += 1
+        if Slow.count % 3 == 0:
+            time.sleep(self.late)
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:
+            pass
+
+    do_GET = do_POST = do_PATCH = do_PUT = _pass
+
+    def log_message(self, *words):
+        pass
+
+
+def test_a_slow_server_gets_nothing_twice(root, second, schema, monkeypatch):
+    """A request whose answer does not come in time was done all the same; it is sent again."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    shutil.copy(schema, root / "server.db")
+    Slow.target = free_port()
+    process = serve(root, Slow.target)
+    slow = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=slow.serve_forever, daemon=True).start()
+
+    def project():
+        for _ in range(20):
+            try:
+                return projection.sync(root, "tiny", f"http://127.0.0.1:{slow.server_port}")
+            except projection.Unreachable:
+                continue
+        raise AssertionError("never done")
+
+    try:
+        project()
+        write(second.folder(root), second.config, 6, done=True)
+        project()
+        found = histories(f"http://127.0.0.1:{Slow.target}", clock=False)
+    finally:
+        slow.shutdown()
+        end(process)
+    assert Slow.count > 10
+    projection.sync(root, "tiny")
+    assert found == histories(projection.default_uri(root), clock=False)
 
 
 @pytest.mark.parametrize(("uri", "message"), [("ftp://x", "tracking address: 'ftp://x' is unknown; choose from sqlite"),

@@ -95,6 +95,7 @@ def test_killed_and_resumed_is_undisturbed(run, tmp_path, data, deaths):
     assert_same_run(run.folder(tmp_path / "undisturbed"), run.folder(tmp_path / "killed"), run)
     text = (run.folder(tmp_path / "killed") / "events.jsonl").read_text()
     assert '"event": "resume"' in text and "took over the lock of process" in text
+    assert all(json.loads(line).get("code") for line in text.splitlines() if '"event": "resume"' in line or '"event": "start"' in line)
 
 
 def test_a_damaged_newest_checkpoint_costs_time_and_no_bits(run, tmp_path, data):

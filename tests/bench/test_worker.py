@@ -1,6 +1,8 @@
 """Workers: pilots first, frozen targets, failures told, nothing twice."""
 
 import json
+import subprocess
+import threading
 from collections import Counter
 
 import pytest
@@ -91,3 +93,42 @@ def test_two_workers_share_a_suite(tiny, tmp_path, data):
         assert process.exitcode == 0
     logs = [(run.folder(tmp_path) / "events.jsonl").read_text() for run in plan(suites.load(path))]
     assert all(log.count('"event": "start"') == 1 and '"resume"' not in log for log in logs)
+
+
+def test_a_worker_that_is_told_to_leave_calls_no_run_failed(tiny, tmp_path, data, monkeypatch):
+    """What is raised in the midst of a step by whoever ends the job: `scontrol requeue` is ended with the job it requeues."""
+    path, leaving = tiny(budget=320), threading.Event()
+    run, step = plan(suites.load(path))[0], Trainer.step
+
+    def leave(self):
+        if self.images >= 160:
+            leaving.set()
+            raise subprocess.CalledProcessError(-15, ["scontrol", "requeue", "1"])
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", leave)
+    with pytest.raises(SystemExit):
+        worker.work(path, tmp_path, data, only=f"run={run.id}", leaving=leaving)
+    assert state(run.folder(tmp_path)) == "begun" and not (run.folder(tmp_path) / "lock").exists()
+    monkeypatch.setattr(Trainer, "step", step)
+    assert worker.work(path, tmp_path, data, only=f"run={run.id}", leaving=threading.Event()) == 0
+
+
+def test_a_run_that_was_taken_over_is_left_to_its_new_owner(tiny, tmp_path, data, monkeypatch):
+    """The lock is another's in the middle of the run: not a line more, no mark of a failure."""
+    path = tiny(budget=320)
+    run, step, seen = plan(suites.load(path))[0], Trainer.step, []
+    folder = run.folder(tmp_path)
+
+    def lose(self):
+        if self.images >= 160 and not seen:
+            (folder / "lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1"}))
+            seen.append((folder / "events.jsonl").read_bytes())
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", lose)
+    monkeypatch.setattr(worker.time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # it waits for the other one
+        worker.work(path, tmp_path, data, only=f"run={run.id}")
+    assert state(folder) == "begun" and (folder / "events.jsonl").read_bytes() == seen[0]
+    assert json.loads((folder / "lock").read_text())["host"] == "elsewhere"

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from bench.record import state
 from cluster import below, living, wait
 
 INTERVAL = 40960 // 16  # images between checkpoints
@@ -20,8 +21,10 @@ def lost(run, before):
 
 
 def test_a_job_at_its_time_limit_is_requeued(long):
-    long.submit("--time", "1", "--set", "signal_delay_s=45")
-    notes = long.check(len(long.events("resume")) or 1) if not long.wait_done() else []
+    """Also when `scontrol requeue` is ended together with the job that it requeues, which raises in the midst of a step."""
+    long.submit("--time", "1", "--set", "signal_delay_s=30")
+    wait("the end of the run", lambda: state(long.folder) in ("done", "failed"), 600)
+    notes = long.check(len(long.events("resume")) or 1)
     assert notes and all(note.startswith("from ") for note in notes)
     assert "timed-out" in long.sweep.log() or "preempted" in long.sweep.log()
 
@@ -29,10 +32,39 @@ def test_a_job_at_its_time_limit_is_requeued(long):
 def test_a_job_preempted_by_a_higher_partition(long):
     long.submit("--partition", "low", "--time", "10")
     long.wait_checkpoints()
-    high = long.sweep.cluster.ask("sbatch", "--parsable", "-p", "high", "-N", "4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
-    assert high
+    preempt(long.sweep.cluster)
     wait("the preemption", lambda: not (long.folder / "lock").exists() or long.events("resume"), 90)
     long.check()
+
+
+def preempt(cluster):
+    """A job that wants every node, from the partition that goes before."""
+    assert cluster.ask("sbatch", "--parsable", "-p", "high", "-N", "4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
+
+
+def test_a_job_preempted_while_it_still_starts(long):
+    """The warning comes before Python can take it: it is held back, and the job requeued all the same."""
+    long.submit("--partition", "low", "--time", "10")
+    job, cluster = long.sweep.ids()[0], long.sweep.cluster
+    wait("its start", lambda: "RUNNING" in (cluster.ask("squeue", "-h", "-j", job, "-o", "%T") or ""), 120)
+    preempt(cluster)
+    wait("the preemption", lambda: "PENDING" in (cluster.ask("squeue", "-h", "-j", job, "-o", "%T") or "PENDING"), 90)
+    long.wait_done(480)
+    assert not (long.folder / "error.json").exists()
+    long.check(len(long.events("resume")))
+
+
+def test_a_run_on_two_processes_that_is_preempted(sweep):
+    """The warning reaches the ranks, too; the run is not called failed for it, and goes on."""
+    sweep.write("both", processes=2, budget=19200)
+    sweep.submit("--partition", "low", "--only", "role=pilot,seed=100", "--time", "10", "--set", "signal_delay_s=5")
+    folder = sweep.runs()[0].folder(sweep.root)
+    wait("a checkpoint", lambda: list((folder / "checkpoints").glob("*.pt")), 240)
+    preempt(sweep.cluster)
+    wait("the end of the run", lambda: state(folder) in ("done", "failed"), 600)
+    assert state(folder) == "done", sweep.log()
+    log = (folder / "events.jsonl").read_text()
+    assert log.count('"event": "start"') == 1 and log.count('"event": "resume"') == 1
 
 
 def test_a_node_that_dies_with_its_processes(long):
