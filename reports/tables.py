@@ -38,11 +38,12 @@ def speedup(report: Report) -> Table:
 
 def details(report: Report) -> Table:
     """What stands beside each headline."""
-    rows = [(c["cell"], c["method"], say.interval(c["restricted"]), f"{c['chance']:.2f}", say.p(c["sign_flip"]), _two(c["correlation"]),
-             _seeds(c), ", ".join(map(str, c["missing"])) or say.DASH,
+    rows = [(c["cell"], c["method"], say.interval(c["restricted"]),
+             *((_two(c["chance"]), say.p(c["sign_flip"]), _two(c["correlation"])) if say.finite(c["speedup"]) else (say.DASH,) * 3), _seeds(c), ", ".join(map(str, c["missing"])) or say.DASH,
              ", ".join(map(str, c["diverged"]["baseline"] + c["diverged"]["arm"])) or say.DASH) for c in _shown(report)]
     return Table("details", "Beside the headline: ratio of mean images to target, each at most the budget (jackknife t); chance that the arm "
-                 "is faster on the same seed; exact sign-flip p; correlation within pairs (above 0: pairing paid); seeds that would decide.",
+                 "is faster on the same seed; exact sign-flip p; correlation within pairs (above 0: pairing paid); seeds that would decide. Without a "
+                 "headline the restricted mean and the reach rates are all there is.",
                  ("cell", "method", "restricted mean", "P(faster)", "sign-flip p", "correlation", "seeds needed", "seeds missing", "diverged"), rows)
 
 
