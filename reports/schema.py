@@ -351,8 +351,8 @@ class Made(TypedDict):
 class Probed(TypedDict):
     """What the probes measured of an arm in a cell: geometric means over seeds."""
 
-    cell: str
-    method: str
+    cell: str  # dataset/backbone
+    method: str  # the arm
     skips: int  # long skips of the network, N
     n: int  # runs
     runs: list[str]  # their names
