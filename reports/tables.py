@@ -8,6 +8,7 @@ from typing import Any
 from reports import formats as say
 from reports.sentences import PROGRESS
 from reports.table import Row, Table
+from reports.words import INTERVAL_SEEDS
 
 Report = dict[str, Any]
 READINGS = {"low": "last evaluation above", "high": "first fitted evaluation below", "first": "first evaluation below"}
@@ -50,7 +51,8 @@ def details(report: Report) -> Table:
 def sensitivity(report: Report) -> Table:
     """The headline under other ways to read the time to target."""
     rows = [(c["cell"], c["method"], headline(c), *(say.interval(c["sensitivity"][key]) for key in READINGS),
-             f"flips ({', '.join(READINGS[key] for key in c['flips'])})" if c["flips"] else "holds") for c in _shown(report)
+             f"flips ({', '.join(READINGS[key] for key in c['flips'])})" if c["flips"] else "holds" if c["n"] >= INTERVAL_SEEDS else say.DASH)
+            for c in _shown(report)
             if say.finite(c["speedup"])]
     return Table("sensitivity", "Does the conclusion depend on how the time to target is read? As the last evaluation before the fitted curve "
                  "crosses, as the first after it, and as the first evaluation that lies below by itself.",

@@ -125,6 +125,8 @@ def test_little_is_said_of_little(tmp_path, pick):
     report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
     assert report["comparisons"][0]["word"] == ("targets not frozen" if pick == "pilots" else "points only")
     assert report["pooled"][0]["word"] == "no headline"
+    assert report["verdicts"][0]["text"].endswith("targets not frozen." if pick == "pilots" else "digits/uvit-xs: points only, 1 pair.")
+    assert "holds" not in (tmp_path / "s" / "report" / "tables" / "sensitivity.csv").read_text()  # there is no conclusion
 
 
 def test_nan_distances_and_an_unreached_target(tmp_path):
@@ -134,6 +136,7 @@ def test_nan_distances_and_an_unreached_target(tmp_path):
     report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
     row = report["comparisons"][0]
     assert row["reached"] == {"baseline": 6, "arm": 0} and row["bound"] == "<=" and report["runs"][4]["final_fid"] is None
+    assert "6 runs with evaluations without a finite distance, which are left out: 180 of them." in [v["text"] for v in report["verdicts"]]
 
 
 def test_two_evaluations_are_a_report(tmp_path):
@@ -152,6 +155,7 @@ def test_a_target_that_nobody_reaches(tmp_path):
     report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
     row = report["comparisons"][0]
     assert row["speedup"] is None and row["reached"] == {"baseline": 0, "arm": 0} and row["restricted"]["value"] == pytest.approx(1)
+    assert "0 of 6 runs of none and 0 of the arm reached the target" in report["verdicts"][0]["text"]
 
 
 def test_a_hostile_method_name_stays_text(tmp_path):
@@ -167,6 +171,17 @@ def test_a_hostile_method_name_stays_text(tmp_path):
     (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", seed=7), "seed is 7, .*.json says 100"),
     (lambda f: [shutil.rmtree(p) for p in f.iterdir() if p.is_dir()], "has no run in"),
     (lambda f: _break(synthetic.find(f, "none", 100)), "events.jsonl: line 3 is broken"),
+    (lambda f: _edit(f / "suite.json", runs=7), "suite.json: runs is '7', not of the type list"),
+    (lambda f: _edit(f / "suite.json", cells=[{}]), r"suite.json: cells\[0\]: lacks 'dataset'"),
+    (lambda f: _edit(f / "suite.json", seeds={}), "suite.json: seeds: lacks 'paired'"),
+    (lambda f: _edit(f / "protocol.json", cells={"digits/uvit-xs": {"target": 5}}), "protocol.json: digits/uvit-xs: lacks 'label'"),
+    (lambda f: _frozen(f, target="x"), "protocol.json: digits/uvit-xs: target is 'x', not of the type"),
+    (lambda f: _frozen(f, target=-1), "protocol.json: digits/uvit-xs: target is -1, no positive number"),
+    (lambda f: _frozen(f, ladder=[{"fraction": 0.2}]), r"protocol.json: digits/uvit-xs: ladder\[0\]: lacks 'target'"),
+    (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", evaluations=3), "result.json: evaluations is '3', not of the type list"),
+    (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", seconds=None), "result.json: seconds is 'None'"),
+    (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", evaluations=[{"images": 10, "seconds": 1}]), r"evaluations\[0\]: lacks 'fid'"),
+    (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", spec={"protocol": 1}), "spec.evaluation: holds no object but NoneType"),
 ])
 def test_bad_records_are_one_line(tmp_path, damage, message):
     folder = synthetic.suite(tmp_path, {"constant": 1.2}, cells=("digits/uvit-xs",))
@@ -178,6 +193,12 @@ def test_bad_records_are_one_line(tmp_path, damage, message):
 
 def _edit(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _frozen(folder, **changes):
+    cells = json.loads((folder / "protocol.json").read_text())["cells"]
+    cells["digits/uvit-xs"] |= changes
+    _edit(folder / "protocol.json", cells=cells)
 
 
 def _break(run):
