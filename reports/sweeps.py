@@ -155,9 +155,8 @@ def tabulate(content: dict[str, Any]) -> Table:
 
 
 def _said(row: dict[str, Any]) -> str:
-    if row["how"] in ("identical", "too few pairs", "no headline"):
-        return row["how"]
-    return ("more than noise" if row["differs"] else "within noise") + ("" if row["same_word"] else ", other word")
+    said = row["how"] if row["how"] in ("identical", "too few pairs", "no headline") else "more than noise" if row["differs"] else "within noise"
+    return said + ("" if row["same_word"] else ", other word")
 
 
 def _page(content: dict[str, Any], table: Table) -> str:
