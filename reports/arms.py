@@ -55,7 +55,7 @@ def _arm(records: Records, cell: dict[str, Any], role: str, baseline: str, metho
     result = compare(base, arm, cell["target"], cell["tau"])
     runs = {m["pair"] if m["role"] == "null" else m["seed"]: m["record"] for m in members if m["role"] != "paired" or m["method"] != baseline}
     both = _Records({m["seed"]: m["record"] for m in members if m["role"] == "paired" and m["method"] == baseline}, runs)
-    ladder = [{**rung, **_headline(compare(base, arm, rung["target"], cell["tau"]))} for rung in cell["ladder"]]
+    ladder = [{**rung, **_rung(compare(base, arm, rung["target"], cell["tau"]), rung["flat"])} for rung in cell["ladder"]]
     return Arm(row | _row(result, both) | {"ladder": ladder, "axes": _axes(result, both, cell["tau"])}
                | ({"word": cell["label"]} if cell["label"] else {}), result)
 
@@ -63,7 +63,7 @@ def _arm(records: Records, cell: dict[str, Any], role: str, baseline: str, metho
 def _withheld(cell: dict[str, Any], scopes: set[str], failed: list[Failure]) -> str:
     """Why no number of an arm may be shown; empty if it may."""
     mine = next((f for f in failed if f.cell == cell["cell"] and f.method in scopes), None)
-    return f"gate failed: {mine.gate}" if mine else FLAT if cell["label"] == FLAT else ""
+    return f"gate failed: {mine.gate}" if mine else FLAT if cell["flat"] else ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ class _Records:
 
 def _headline(result: Comparison) -> dict[str, Any]:
     return {key: getattr(result, key) for key in ("speedup", "low", "high", "bound", "word", "n")}
+
+
+def _rung(result: Comparison, flat: bool) -> dict[str, Any]:
+    """The headline of a rung; where the fit is flat no time can be read off it, and nothing is shown."""
+    return _headline(result) | ({"speedup": math.nan, "low": math.nan, "high": math.nan, "bound": "", "word": FLAT} if flat else {})
 
 
 def _row(result: Comparison, both: _Records) -> dict[str, Any]:

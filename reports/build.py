@@ -27,12 +27,12 @@ def build(records: Records, own_baseline: bool = True) -> Report:
     cells = [cell(records, name) for name in records.cells]
     compared = [arm for one in cells for arm in arms(records, one, failed)]
     runs = [run_row(records, entry) for entry in records.suite["runs"]]
-    usable = {c["cell"] for c in cells if not c["label"] and not any(f.cell == c["cell"] and not f.method for f in failed)}
+    usable = {c["cell"] for c in cells if not c["label"] and not any(f.cell == c["cell"] and f.method != gates.NULL for f in failed)}
     content = {
         "schema": SCHEMA, "protocol": PROTOCOL, "suite": records.name, "title": records.suite["title"], "scale": records.suite["scale"],
         "baseline": records.baseline, "null_method": next((r["method"] for r in runs if r["role"] == "null"), records.baseline),
         "arms": records.suite["arms"], "seeds": records.suite["seeds"], "cells": cells, "comparisons": [arm.row for arm in compared],
-        "pooled": _pooled(records, compared), "aa": _null(compared), "curves": [band for name in records.cells for band in bands(records, name)],
+        "pooled": _pooled(records, compared), "aa": _null(compared), "curves": [band for name in records.cells for band in bands(records, name, failed)],
         "profile": profile(runs, records.suite["arms"], usable),
         "gates": [{"gate": name, "rule": gate.rule, "failed": sum(f.gate == name for f in failed)} for name, gate in gates.GATES.items()],
         "failures": [asdict(f) | {"text": str(f)} for f in failed],

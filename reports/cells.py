@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from reports.crossing import Curve
-from reports.gates import NULL
+from reports.gates import NULL, Failure
 from reports.reading import number
 from reports.records import ROLES, Records
 from reports.targets import curve
@@ -27,7 +28,7 @@ def cell(records: Records, name: str) -> dict[str, Any]:
     plan = records.cells[name]
     return {
         "cell": name, "dataset": plan["dataset"], "backbone": plan["backbone"], "tau": plan["budget"],
-        "evaluations": len(plan.get("evaluations", [])), "target": frozen.get("target"), "label": frozen.get("label", NOT_FROZEN),
+        "evaluations": len(plan.get("evaluations", [])), "target": frozen.get("target"), "label": frozen.get("label", NOT_FROZEN), "flat": frozen.get("flat", False),
         "crossings": frozen.get("crossings", []), "ladder": frozen.get("ladder", []), "measure": measure(runs[0]) if runs else None,
         "progress": _progress([r for r in runs if r["method"] == records.baseline and r["status"] == "complete"]),
         "noise": float(np.mean(list(noise.values()))) if noise else math.nan, "noise_runs": list(noise),
@@ -95,12 +96,16 @@ def curves(records: Records, name: str, role: str, method: str) -> list[Curve]:
     return found
 
 
-def bands(records: Records, name: str) -> list[dict[str, Any]]:
-    """Distance over images of each arm, of the null arm and of the pilots, over their seeds; runs under way included."""
+def bands(records: Records, name: str, failed: Sequence[Failure]) -> list[dict[str, Any]]:
+    """Distance over images of each arm, of the null arm and of the pilots, over their seeds; runs under way included.
+
+    Runs with a failed gate are left out: what was measured in another way shares no curve and no axis with the others.
+    """
+    odd = {run for failure in failed for run in failure.runs}
     groups = [(method, records.members(name, "paired", method)) for method in records.suite["arms"]]
     groups += [(NULL, records.members(name, "null")), ("pilots", records.members(name, "pilot"))]
     return [found for method, members in groups
-            if (found := _band(name, method, [m["record"] for m in members if m["record"]]))["images"]]
+            if (found := _band(name, method, [m["record"] for m in members if m["record"] and m["run"] not in odd]))["images"]]
 
 
 def _band(name: str, method: str, runs: list[dict]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,9 @@ from reports.words import SAME
 
 Report = dict[str, Any]
 WIDTH, ROW = 460, 26
-LABELS, NUMBERS = 138, 116  # columns of a forest plot
+SEED = 9  # height of a pair's row where every seed has one
+LABELS, NUMBERS = 146, 128  # columns of a forest plot
+LETTERS, LINE = 19, 14  # of a name in that column: letters a line, pixels a line
 CLAIMED = 1.5  # the paper's abstract
 
 
@@ -62,18 +65,19 @@ def null(report: Report) -> Panels:
 
 
 def _forest(rows: Sequence[tuple[str, dict, str]], report: Report, label: str, method: str = "") -> Canvas:
-    canvas = Canvas(WIDTH, ROW * len(rows) + 58, label)
+    row_height = _tall(name for name, _, _ in rows)
+    canvas = Canvas(WIDTH, row_height * len(rows) + 58, label)
     ends = [x for _, row, _ in rows for x in (row["low"], row["high"], row["speedup"]) if say.finite(x)]
     scale = around([*ends, 1 / SAME, SAME], LABELS, WIDTH - NUMBERS)
-    bottom = 12 + ROW * len(rows)
+    bottom = 12 + row_height * len(rows)
     canvas.box(scale(1 / SAME), 8, scale(SAME) - scale(1 / SAME), bottom - 8, SHADE)
     canvas.bottom(scale, bottom, 8, scale.ticks(RATIOS), "speedup to target (right of 1: faster)", lambda t: f"{t:g}")
     canvas.line([(scale(1), bottom), (scale(1), 8)], INK, 1)
     if scale.low < CLAIMED < scale.high and not method:
         canvas.line([(scale(CLAIMED), bottom), (scale(CLAIMED), 8)], QUIET, 1, "2 3", "the paper's 1.5")
     for i, (name, row, text) in enumerate(rows):
-        y, look = 12 + ROW * (i + 0.5), style(method or name, report["arms"])
-        canvas.text(LABELS - 10, y + 4, _fit(name), "end")
+        y, look = 12 + row_height * (i + 0.5), style(method or name, report["arms"])
+        _name(canvas, y, name)
         if say.finite(row["low"]):
             canvas.line([(scale(row["low"]), y), (scale(row["high"]), y)], look.colour, 3, tip=f"{name}: {say.interval(row)}")
         canvas.mark(scale(row["speedup"]), y, look.marker, look.colour, f"{name}: {say.interval(row)}")
@@ -85,17 +89,35 @@ def _interval(row: dict[str, Any]) -> str:
     return say.interval(row).replace("x", "")
 
 
-def _fit(name: str, most: int = 20) -> str:
-    return name if len(name) <= most else name[:most - 1] + "…"
+def _lines(name: str) -> list[str]:
+    return textwrap.wrap(name, LETTERS)
+
+
+def _tall(names: Iterable[str], least: float = ROW) -> float:
+    """The height of a row, so that the longest name finds room in it."""
+    return max(least, 4 + LINE * max(len(_lines(name)) for name in names))
+
+
+def _name(canvas: Canvas, y: float, name: str) -> None:
+    """The name of a row, in as many lines as it needs, around y."""
+    lines = _lines(name)
+    for i, line in enumerate(lines):
+        canvas.text(LABELS - 10, y + 4 + LINE * (i - (len(lines) - 1) / 2), line, "end")
 
 
 def curves(report: Report) -> Panels:
     """Distance over images: the mean over seeds, its band, the target, and where each seed crosses it."""
     for cell in report["cells"]:
-        bands = [b for b in report["curves"] if b["cell"] == cell["cell"] and (b["method"] in report["arms"])]
+        withheld = _withheld(report, cell["cell"])
+        bands = [b for b in report["curves"] if b["cell"] == cell["cell"] and b["method"] in report["arms"] and b["method"] not in withheld]
         bands = bands or [b for b in report["curves"] if b["cell"] == cell["cell"] and b["method"] == "pilots"]
         if bands:
             yield cell["cell"], _curves(report, cell, bands)
+
+
+def _withheld(report: Report, cell: str) -> dict[str, str]:
+    """The arms of a cell that a failed gate keeps out of every figure, with the reason."""
+    return {c["method"]: c["withheld"] for c in report["comparisons"] if c["cell"] == cell and c["role"] == "paired" and c["withheld"].startswith("gate")}
 
 
 def _curves(report: Report, cell: dict, bands: Sequence[dict]) -> Canvas:
@@ -111,6 +133,11 @@ def _curves(report: Report, cell: dict, bands: Sequence[dict]) -> Canvas:
         canvas.line([(x.start, y(cell["target"])), (x.end, y(cell["target"]))], INK, 1, "5 3", f"target {say.significant(cell['target'], 4)}")
         _crossings(canvas, x, y(cell["target"]), report, cell["cell"])
     _legend(canvas, [b["method"] for b in bands], report, 322)
+    if withheld := _withheld(report, cell["cell"]):
+        why = " and ".join(dict.fromkeys(withheld.values()))
+        for line in textwrap.wrap(f"Not drawn ({why}): {', '.join(withheld)}", 56):
+            canvas.height += LINE + 4
+            canvas.text(62, canvas.height - 8, line, colour=QUIET)
     return canvas
 
 
@@ -124,22 +151,25 @@ def _band(canvas: Canvas, x: Scale, y: Scale, band: dict, look: Style) -> None:
 
 
 def _crossings(canvas: Canvas, x: Scale, y: float, report: Report, cell: str) -> None:
-    for run in report["runs"]:
-        if run["cell"] == cell and run["role"] == "paired" and run["crossing"] and say.finite(run["crossing"]["images"]) and run["status"] == "complete":
+    odd = {run for failure in report["failures"] for run in failure["runs"]}
+    shown = [r for r in report["runs"] if r["role"] == "paired" and r["run"] not in odd and r["method"] not in _withheld(report, cell)]
+    for run in shown:
+        if run["cell"] == cell and run["crossing"] and say.finite(run["crossing"]["images"]) and run["status"] == "complete":
             images = run["crossing"]["images"]
             canvas.mark(x(images), y, "tick", style(run["method"], report["arms"]).colour, f"{run['method']}, seed {run['seed']}: target at {images:,.0f} images", 7)
 
 
 def pairs(report: Report) -> Panels:
-    """The ratio of every single pair, a row per arm."""
+    """The ratio of every single pair, a row per arm; and both runs of every pair, a row per seed."""
     for cell in report["cells"]:
         rows = [c for c in _shown(report, cell["cell"]) if c["pairs"]]
         if rows:
             yield cell["cell"], _pairs(report, cell["cell"], rows)
+            yield f"{cell['cell']}, both runs of each pair", _both(report, cell, rows)
 
 
 def _pairs(report: Report, cell: str, rows: Sequence[dict]) -> Canvas:
-    tall = ROW + 10
+    tall = _tall((row["method"] for row in rows), ROW + 10)
     canvas = Canvas(WIDTH, tall * len(rows) + 58, f"ratio of images to target of every pair, {cell}")
     scale = around([p["ratio"] for c in rows for p in c["pairs"]] + [1 / SAME, SAME], LABELS, WIDTH - 12)
     bottom = 12 + tall * len(rows)
@@ -147,12 +177,37 @@ def _pairs(report: Report, cell: str, rows: Sequence[dict]) -> Canvas:
     canvas.line([(scale(1), bottom), (scale(1), 8)], INK, 1)
     for i, row in enumerate(rows):
         y, look = 12 + tall * (i + 0.5), style(row["method"], report["arms"])
-        canvas.text(LABELS - 10, y + 4, _fit(row["method"]), "end")
+        _name(canvas, y, row["method"])
         for j, pair in enumerate(row["pairs"]):
             level = y + (j - (len(row["pairs"]) - 1) / 2) * min(4, 20 / len(row["pairs"]))
             canvas.mark(scale(pair["ratio"]), level, "circle", look.colour, _pair_tip(row, pair), 4.5,
                         hollow="censored" in (pair["baseline"]["status"], pair["arm"]["status"]))
     return canvas
+
+
+def _both(report: Report, cell: dict, rows: Sequence[dict]) -> Canvas:
+    """Images to target of baseline and arm, joined; hollow at the budget where it was not reached."""
+    tall = [max(_tall([row["method"]]), SEED * len(row["pairs"]) + 10) for row in rows]
+    canvas = Canvas(WIDTH, sum(tall) + 58, f"images to target of both runs of every pair, {cell['cell']}")
+    at = [min(p[side]["images"] or cell["tau"], cell["tau"]) for row in rows for p in row["pairs"] for side in ("baseline", "arm")]
+    scale, bottom = around([*at, cell["tau"]], LABELS, WIDTH - 12, 1.04), 12 + sum(tall)
+    canvas.bottom(scale, bottom, 8, scale.ticks(decades(scale.low, scale.high)), f"images to target ({report['baseline']} black, arm coloured)")
+    canvas.line([(scale(cell["tau"]), bottom), (scale(cell["tau"]), 8)], QUIET, 1, "2 3", f"budget: {cell['tau']:,} images")
+    top = 12.0
+    for row, height in zip(rows, tall, strict=True):
+        _name(canvas, top + height / 2, row["method"])
+        for i, pair in enumerate(row["pairs"]):
+            _pair(canvas, scale, top + height / 2 + SEED * (i - (len(row["pairs"]) - 1) / 2), pair, cell["tau"], style(row["method"], report["arms"]),
+                  _pair_tip(row, pair))
+        top += height
+    return canvas
+
+
+def _pair(canvas: Canvas, scale: Scale, y: float, pair: dict, tau: float, look: Style, tip: str) -> None:
+    at = {side: scale(min(pair[side]["images"] or tau, tau)) for side in ("baseline", "arm")}
+    canvas.line([(at["baseline"], y), (at["arm"], y)], look.colour, 1.5, tip=tip)
+    for side, colour, shape in (("baseline", INK, "circle"), ("arm", look.colour, look.marker)):
+        canvas.mark(at[side], y, shape, colour, tip, 3, hollow=pair[side]["status"] == "censored")
 
 
 def _pair_tip(row: dict, pair: dict) -> str:
@@ -163,7 +218,7 @@ def _pair_tip(row: dict, pair: dict) -> str:
 
 
 def ladder(report: Report) -> Panels:
-    """Speedup over the target ladder; hollow where the fit is flat."""
+    """Speedup over the target ladder; nothing where the pilots' fit is flat, which is said."""
     for cell in report["cells"]:
         rows = [c for c in _shown(report, cell["cell"]) if any(say.finite(r["speedup"]) for r in c["ladder"])]
         if rows:
@@ -180,15 +235,17 @@ def _ladder(report: Report, cell: str, rows: Sequence[dict]) -> Canvas:
     canvas.line([(62, y(1)), (WIDTH - 8, y(1))], INK, 1)
     for fraction, at in places.items():
         canvas.text(at, 234, f"{fraction:.0%}", "middle", QUIET)
+        if any(r["flat"] for r in rows[0]["ladder"] if r["fraction"] == fraction):
+            canvas.text(at, y(1) - 6, "flat here", "middle", QUIET)
     canvas.text((62 + WIDTH - 8) / 2, 252, "target: what the pilots reach at this part of the budget", "middle")
     for i, row in enumerate(rows):
         look, shift = style(row["method"], report["arms"]), (i - (len(rows) - 1) / 2) * min(14, 60 / len(rows))
         for rung in row["ladder"]:
-            if say.finite(rung["speedup"]):
-                at, tip = places[rung["fraction"]] + shift, f"{row['method']}, {rung['fraction']:.0%}: {say.interval(rung)}{', flat here' if rung['flat'] else ''}"
+            if say.finite(rung["speedup"]) and not rung["flat"]:
+                at, tip = places[rung["fraction"]] + shift, f"{row['method']}, {rung['fraction']:.0%}: {say.interval(rung)}"
                 if say.finite(rung["low"]):
                     canvas.line([(at, y(rung["low"])), (at, y(rung["high"]))], look.colour, 2, tip=tip)
-                canvas.mark(at, y(rung["speedup"]), look.marker, look.colour, tip, hollow=rung["flat"])
+                canvas.mark(at, y(rung["speedup"]), look.marker, look.colour, tip)
     _legend(canvas, [c["method"] for c in rows], report, 278)
     return canvas
 

@@ -25,8 +25,20 @@ def render(report: Mapping[str, Any], tables: Sequence[Table], figures: Sequence
     for figure in figures:
         groups.setdefault(figure.group, []).append(figure)
     return environment.get_template("page.html").render(
-        r=report, t={table.name: table for table in tables}, f=groups, grids=grids, say=formats, evidence=EVIDENCE,
+        r=report, t={table.name: table for table in tables}, f=groups, grids=grids, say=formats, evidence=EVIDENCE, measures=_measures(report),
         colours={method: style(method, report["arms"]).colour for method in report["arms"]}, css=(HERE / "page.css").read_text(encoding="utf-8"))
+
+
+def _measures(report: Mapping[str, Any]) -> dict[str, list[str]]:
+    """How the distance was measured, in a sentence, with the cells that it holds for."""
+    found: dict[str, list[str]] = {}
+    for cell in report["cells"]:
+        if m := cell["measure"]:
+            noise = f"; one evaluation varies by {100 * cell['noise']:.1f} % over sampling seeds" if formats.finite(cell["noise"]) else ""
+            text = (f"{m['name']} of {formats.count(m['samples'])} samples against {formats.count(m['reference_size'])} images, "
+                    f"{m['sampler']} with {m['nfe']} function evaluations{noise}")
+            found.setdefault(text, []).append(cell["cell"])
+    return found
 
 
 def grids(folder: Path, report: Mapping[str, Any]) -> list[dict[str, str]]:

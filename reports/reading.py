@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 PROTOCOL = 1  # the version of the measurement protocol this reader knows
@@ -19,9 +20,14 @@ EVALUATION = ("images", "seconds", "fid", "eval_seconds", "nfe", "samples", "dra
 PROBE = ("probe", "images", "value", "blocks", "largest")  # what it keeps of each probe that is a number
 WINDOW = 9  # consecutive points of a series in which its band is read
 GATES = 16  # points of training at which a summary keeps them
-CONFIG = ("run", "suite", "role", "pair", "hash", "label", "spec")
-RESULT = ("run", "suite", "hash", "dataset", "backbone", "method", "seed", "role", "pair", "status", "images", "seconds", "budget",
-          "evaluations", "noise", "start", "spec")
+
+# What a file must hold, and of which type.
+Keys = dict[str, type | UnionType]
+CONFIG: Keys = {"run": str, "suite": str, "role": str, "pair": int | None, "hash": str, "label": str, "spec": dict}
+RESULT: Keys = {"run": str, "suite": str, "hash": str, "dataset": str, "backbone": str, "method": str, "seed": int, "role": str, "pair": int | None,
+                "status": str, "images": int, "seconds": float | int, "budget": float | int, "evaluations": list, "noise": list, "start": dict, "spec": dict}
+MEASURED: Keys = {"images": int, "seconds": float | int | str, "fid": float | int | str}  # each evaluation
+PLANNED: Keys = {"images": list, "samples": int, "sampler": str, "extractor": str}  # the evaluation of a configuration
 
 
 def read_json(path: Path) -> Any:
@@ -36,13 +42,20 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not JSON ({error})") from None
 
 
-def read_object(path: Path, keys: tuple[str, ...]) -> dict:
-    """A JSON object that has at least `keys`; ValueError, one line, naming the first that it lacks."""
-    content = read_json(path)
+def read_object(path: Path, keys: Keys) -> dict:
+    """A JSON object that has at least `keys`, of their types; ValueError, one line, naming the first that it lacks."""
+    return checked(path, read_json(path), keys)
+
+
+def checked(where: object, content: Any, keys: Keys) -> dict:
+    """The content, if it is an object that has at least `keys`, of their types; else ValueError, one line, with `where` and the key."""
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds no object but {type(content).__name__}")
-    if lacking := [key for key in keys if key not in content]:
-        raise ValueError(f"{path}: lacks {lacking[0]!r}; needed are {', '.join(keys)}")
+        raise ValueError(f"{where}: holds no object but {type(content).__name__}")
+    for key, kind in keys.items():
+        if key not in content:
+            raise ValueError(f"{where}: lacks {key!r}; needed are {', '.join(keys)}")
+        if not isinstance(content[key], kind):
+            raise ValueError(f"{where}: {key} is {str(content[key])[:40]!r}, not of the type {getattr(kind, '__name__', kind)}")
     return content
 
 
@@ -130,6 +143,9 @@ def read_run(folder: Path) -> dict | None:
     for what, found in (("config.json", (config or record)["hash"]), ("its start event", record["start"].get("hash", record["hash"]))):
         if found != record["hash"]:
             raise ValueError(f"{folder}: hash is {short(record['hash'])}, {what} says {short(found)}: records of another configuration")
+    checked(f"{folder}: spec.evaluation", record["spec"].get("evaluation"), PLANNED)
+    for i, evaluation in enumerate(record["evaluations"]):
+        checked(f"{folder}: evaluations[{i}]", evaluation, MEASURED)
     return record
 
 

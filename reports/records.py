@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.reading import PROTOCOL, read_object, read_run
+from reports.reading import PROTOCOL, Keys, checked, read_object, read_run
 
-SUITE = ("protocol", "suite", "title", "scale", "baseline", "arms", "seeds", "cells", "runs")
-ENTRY = ("run", "dataset", "backbone", "method", "role", "seed", "pair")
+SUITE: Keys = {"protocol": int, "suite": str, "title": str, "scale": str, "baseline": str, "arms": list, "seeds": dict, "cells": list, "runs": list}
+ENTRY: Keys = {"run": str, "dataset": str, "backbone": str, "method": str, "role": str, "seed": int, "pair": int | None}
+CELL: Keys = {"dataset": str, "backbone": str, "budget": float | int}
+FROZEN: Keys = {"target": float | int | None, "label": str, "crossings": list, "ladder": list}  # a cell of protocol.json
+RUNG: Keys = {"fraction": float | int, "target": float | int, "flat": bool}
 SCALES = ("mini", "full")
 ROLES = ("pilot", "paired", "null")
 
@@ -75,9 +78,9 @@ def read(root: Path | str, suite: str) -> Records:
     content = read_object(folder / "suite.json", SUITE)
     _check_version(folder / "suite.json", content["protocol"])
     _check_suite(folder / "suite.json", content)
-    frozen = read_object(folder / "protocol.json", ("version", "cells")) if (folder / "protocol.json").is_file() else None
+    frozen = read_object(folder / "protocol.json", {"version": int, "cells": dict}) if (folder / "protocol.json").is_file() else None
     if frozen:
-        _check_version(folder / "protocol.json", frozen["version"])
+        _check_frozen(folder / "protocol.json", frozen)
     found = {entry["run"]: read_run(folder / entry["run"]) for entry in content["runs"]}
     for entry in content["runs"]:
         if record := found[entry["run"]]:
@@ -104,11 +107,22 @@ def _check_version(path: Path, version: Any) -> None:
 def _check_suite(path: Path, content: dict) -> None:
     if content["scale"] not in SCALES:
         raise ValueError(f"{path}: scale {content['scale']!r} is unknown; choose from {', '.join(SCALES)}")
+    for i, cell in enumerate(content["cells"]):
+        checked(f"{path}: cells[{i}]", cell, CELL)
+    checked(f"{path}: seeds", content["seeds"], {"paired": list, "pilots": list, "null": list})
     for i, entry in enumerate(content["runs"]):
-        if lacking := [key for key in ENTRY if key not in entry]:
-            raise ValueError(f"{path}: runs[{i}] lacks {lacking[0]!r}")
+        checked(f"{path}: runs[{i}]", entry, ENTRY)
         if entry["role"] not in ROLES:
             raise ValueError(f"{path}: runs[{i}]: role {entry['role']!r} is unknown; choose from {', '.join(ROLES)}")
+
+
+def _check_frozen(path: Path, content: dict) -> None:
+    _check_version(path, content["version"])
+    for name, cell in content["cells"].items():
+        for i, rung in enumerate(checked(f"{path}: {name}", cell, FROZEN)["ladder"]):
+            checked(f"{path}: {name}: ladder[{i}]", rung, RUNG)
+        if cell["target"] is not None and not cell["target"] > 0:
+            raise ValueError(f"{path}: {name}: target is {cell['target']!r}, no positive number")
 
 
 def _check_entry(folder: Path, entry: dict, record: dict) -> None:

@@ -29,7 +29,7 @@ def load(suite: str, folder: Path = FOLDER) -> dict[str, Any] | None:
     path = folder / f"{suite}.json"
     if not path.is_file():
         return None
-    content = read_object(path, ("schema", "suite", "comparisons", "runs"))
+    content = read_object(path, {"schema": int, "suite": str, "comparisons": list, "runs": list})
     if content["schema"] != SCHEMA:
         raise ValueError(f"{path}: schema {content['schema']!r}; this reader knows {SCHEMA}; make it again with: make tables")
     return content

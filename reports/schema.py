@@ -61,6 +61,7 @@ class Cell(TypedDict):
     evaluations: int  # planned per run
     target: float | None  # null: not frozen yet, or nothing to read it from
     label: str  # "", "flat here", "budget too small", "targets not frozen"
+    flat: bool  # the fit is too flat at the target, whatever the label: no number is shown
     crossings: list[float | None]  # of the pilots, images
     ladder: list[Rung]  # other targets, easier and harder
     measure: Measure | None  # null as long as no run has begun
@@ -104,7 +105,7 @@ class Run(TypedDict):
 
 
 class Curve(TypedDict):
-    """Distances of one arm over its seeds, where at least one is finite."""
+    """Distances of one arm over its seeds, where at least one is finite; runs with a failed gate are left out."""
 
     cell: str  # dataset/backbone
     method: str  # "A/A" for the null arm, "pilots" for the pilots
@@ -156,12 +157,12 @@ class LadderRow(TypedDict):
 
     fraction: float  # of the budget at which the pilots reach it
     target: float  # distance to reach
-    flat: bool  # the fit is too flat here: not to be relied on
-    speedup: float | None  # null: no headline
+    flat: bool  # the fit is too flat here: no speedup is shown
+    speedup: float | None  # null: no headline, or flat
     low: float | None  # 95 % interval
     high: float | None  # its upper end
     bound: str  # "", ">=" or "<="
-    word: str  # descriptive
+    word: str  # descriptive; "flat here"
     n: int  # pairs
 
 
@@ -350,8 +351,8 @@ class Made(TypedDict):
 class Probed(TypedDict):
     """What the probes measured of an arm in a cell: geometric means over seeds."""
 
-    cell: str
-    method: str
+    cell: str  # dataset/backbone
+    method: str  # the arm
     skips: int  # long skips of the network, N
     n: int  # runs
     runs: list[str]  # their names

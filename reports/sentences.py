@@ -52,6 +52,9 @@ def _verdicts(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
         if formats.finite(cell["progress"]) and cell["progress"] > PROGRESS:
             yield (f"{cell['cell']}: the distance at the end is {cell['progress']:.2f} of that after a tenth of the budget, more than a "
                    "third: too little training to say much."), cell["runs"]
+    if unread := [run for run in report["runs"] if run["unread"]]:
+        yield (f"{formats.plural(len(unread), 'run')} with evaluations without a finite distance, which are left out: "
+               f"{sum(run['unread'] for run in unread)} of them."), [run["run"] for run in unread]
     if report["diverged"]:
         yield f"{formats.plural(len(report['diverged']), 'run')} diverged and counted as not reaching the target.", report["diverged"]
     if report["missing"]:
@@ -90,9 +93,21 @@ def _equals(p: float) -> str:
 
 
 def _unsaid(method: str, report: dict[str, Any]) -> str:
-    """Why each cell of an arm has no headline."""
-    rows = [c for c in report["comparisons"] if c["method"] == method and c["role"] == "paired"]
-    return "; ".join(f"{c['cell']}: {c['withheld'] or c['label'] or c['word']}" for c in rows) + "."
+    """Why the cells of an arm have no headline, those with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for c in report["comparisons"]:
+        if c["method"] == method and c["role"] == "paired":
+            reasons.setdefault(c["withheld"] or c["label"] or _reached(c, report["baseline"]), []).append(c["cell"])
+    return "; ".join(f"{', '.join(cells)}: {reason}" for reason, cells in reasons.items()) + "."
+
+
+def _reached(row: dict[str, Any], baseline: str) -> str:
+    """The word of a comparison without a headline, and how many of its runs reached the target."""
+    if not row["n"]:
+        return "no pair with both runs"
+    if row["word"] != words.NO_HEADLINE:
+        return f"{row['word']}, {formats.plural(row['n'], 'pair')}"
+    return f"{row['word']}, {row['reached']['baseline']} of {row['n']} runs of {baseline} and {row['reached']['arm']} of the arm reached the target"
 
 
 def _reference(found: dict[str, Any]) -> str:

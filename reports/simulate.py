@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ TARGET = 1.0  # distance
 SLOPE = 0.5  # distance falls as images^-SLOPE
 FIRST = 0.1  # the first evaluation, as a part of the budget
 DRAWS = 1_000_000  # for the estimand
+CHUNK = 2_000  # repetitions at a time, so that the memory stays small
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,28 @@ def log_times(setting: Setting, shape: tuple[int, ...], rng: np.random.Generator
     return times
 
 
-def estimand(setting: Setting, draws: int = DRAWS) -> tuple[float, float]:
-    """E[log min(T_none, tau) - log min(T_arm, tau)] and log(E min(T_none, tau) / E min(T_arm, tau)), from `draws` draws."""
-    restricted = np.minimum(log_times(setting, (draws,), np.random.default_rng(20_250)), math.log(setting.budget))
-    none, arm = restricted
-    return float((none - arm).mean()), float(np.log(np.exp(none).mean() / np.exp(arm).mean()))
+@dataclass(frozen=True)
+class Truths:
+    """What the numbers of a report estimate, in one setting. Ratios are logs."""
+
+    headline: float  # E[log min(T_none, tau) - log min(T_arm, tau)]
+    restricted: float  # log(E min(T_none, tau) / E min(T_arm, tau))
+    chance: float  # that the arm is done first, both beyond the budget counting one half
+    reach: tuple[float, float]  # P(T < tau) of baseline and arm
+    final_ratio: float  # log of arm over baseline at the full budget
+    final_difference: float  # arm - baseline there
+
+
+def estimand(setting: Setting, draws: int = DRAWS) -> Truths:
+    """The truths from `draws` draws, those that need none by their formula."""
+    log_tau = math.log(setting.budget)
+    times = log_times(setting, (draws,), np.random.default_rng(20_250))
+    none, arm = np.minimum(times, log_tau)
+    ends = TARGET * np.exp(SLOPE * (times - log_tau)).mean(axis=1) * math.exp(setting.noise**2 / 2)
+    reach = stats.norm.cdf([log_tau / SIGMA, (log_tau + math.log(setting.speedup)) / SIGMA])
+    return Truths(float((none - arm).mean()), float(np.log(np.exp(none).mean() / np.exp(arm).mean())),
+                  float((arm < none).mean() + (arm == none).mean() / 2), tuple(reach.tolist()), -SLOPE * math.log(setting.speedup),
+                  float(ends[1] - ends[0]))
 
 
 @dataclass(frozen=True)
@@ -55,17 +73,31 @@ class Observed:
     """What the pipeline sees of simulated pairs, each array (2, repetitions, pairs): baseline and arm."""
 
     images: NDArray  # inf where not reached
+    low: NDArray  # the evaluation before; the budget where not reached
+    high: NDArray  # the evaluation after; inf where not reached
+    first: NDArray  # first evaluation that lies below by itself; inf if none does
     at_first: NDArray  # below from the first evaluation on
     final: NDArray  # distance at the full budget
     truth: NDArray  # true log times
 
+    def pairs(self, n: int) -> Observed:
+        """The first n pairs of each repetition."""
+        return Observed(*(getattr(self, one.name)[..., :n] for one in fields(self)))
+
 
 def observe(setting: Setting, repetitions: int, pairs: int, rng: np.random.Generator) -> Observed:
-    """Simulate curves, evaluate them with noise and find their crossings, as a report does."""
+    """Simulate curves, evaluate them with noise and find their crossings, as a report does; CHUNK repetitions at a time."""
+    parts = [_observe(setting, min(CHUNK, repetitions - done), pairs, rng) for done in range(0, repetitions, CHUNK)]
+    return Observed(*(np.concatenate([getattr(part, one.name) for part in parts], axis=1) for one in fields(Observed)))
+
+
+def _observe(setting: Setting, repetitions: int, pairs: int, rng: np.random.Generator) -> Observed:
     grid = np.geomspace(FIRST * setting.budget, setting.budget, setting.evaluations)
     truth = log_times(setting, (repetitions, pairs), rng)
     clean = TARGET * np.exp(SLOPE * (truth[..., None] - np.log(grid)))
     curves = clean * np.exp(setting.noise * rng.standard_normal(clean.shape))
     found = [crossing(grid, fid, TARGET) for fid in curves.reshape(-1, setting.evaluations)]
-    images, at_first = np.array([(c.images, c.at_first) for c in found]).T
-    return Observed(images.reshape(truth.shape), at_first.reshape(truth.shape).astype(bool), curves[..., -1], truth)
+    images, low, high, at_first = (values.reshape(truth.shape) for values in np.array([(c.images, c.low, c.high, c.at_first) for c in found]).T)
+    below = curves <= TARGET
+    first = np.where(below.any(axis=-1), grid[below.argmax(axis=-1)], math.inf)
+    return Observed(images, low, high, first, at_first.astype(bool), curves[..., -1], truth)

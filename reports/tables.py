@@ -8,6 +8,7 @@ from typing import Any
 from reports import formats as say
 from reports.sentences import PROGRESS
 from reports.table import Row, Table
+from reports.words import INTERVAL_SEEDS
 
 Report = dict[str, Any]
 READINGS = {"low": "last evaluation above", "high": "first fitted evaluation below", "first": "first evaluation below"}
@@ -38,18 +39,20 @@ def speedup(report: Report) -> Table:
 
 def details(report: Report) -> Table:
     """What stands beside each headline."""
-    rows = [(c["cell"], c["method"], say.interval(c["restricted"]), f"{c['chance']:.2f}", say.p(c["sign_flip"]), _two(c["correlation"]),
-             _seeds(c), ", ".join(map(str, c["missing"])) or say.DASH,
+    rows = [(c["cell"], c["method"], say.interval(c["restricted"]),
+             *((_two(c["chance"]), say.p(c["sign_flip"]), _two(c["correlation"])) if say.finite(c["speedup"]) else (say.DASH,) * 3), _seeds(c), ", ".join(map(str, c["missing"])) or say.DASH,
              ", ".join(map(str, c["diverged"]["baseline"] + c["diverged"]["arm"])) or say.DASH) for c in _shown(report)]
     return Table("details", "Beside the headline: ratio of mean images to target, each at most the budget (jackknife t); chance that the arm "
-                 "is faster on the same seed; exact sign-flip p; correlation within pairs (above 0: pairing paid); seeds that would decide.",
+                 "is faster on the same seed; exact sign-flip p; correlation within pairs (above 0: pairing paid); seeds that would decide. Without a "
+                 "headline the restricted mean and the reach rates are all there is.",
                  ("cell", "method", "restricted mean", "P(faster)", "sign-flip p", "correlation", "seeds needed", "seeds missing", "diverged"), rows)
 
 
 def sensitivity(report: Report) -> Table:
     """The headline under other ways to read the time to target."""
     rows = [(c["cell"], c["method"], headline(c), *(say.interval(c["sensitivity"][key]) for key in READINGS),
-             f"flips ({', '.join(READINGS[key] for key in c['flips'])})" if c["flips"] else "holds") for c in _shown(report)
+             f"flips ({', '.join(READINGS[key] for key in c['flips'])})" if c["flips"] else "holds" if c["n"] >= INTERVAL_SEEDS else say.DASH)
+            for c in _shown(report)
             if say.finite(c["speedup"])]
     return Table("sensitivity", "Does the conclusion depend on how the time to target is read? As the last evaluation before the fitted curve "
                  "crosses, as the first after it, and as the first evaluation that lies below by itself.",

@@ -26,6 +26,8 @@ def test_the_shipped_claims_are_whole():
             "C-robustness", "C-depth", "C-lr"} <= names
     assert {f"C-speed-{d}-{b}" for d in ("cifar10", "celeba64", "imagenet64", "coco256") for b in ("uvit", "unet")} <= names
     assert all(figure["tag"] in ("V", "C", "U") and figure["source"] for figure in published.values())
+    shown = {name for claim in found for name in claim.get("published", [])}
+    assert shown == set(published)  # each stands beside a claim
 
 
 def test_what_is_recalled_is_called_unverified_everywhere(tmp_path):

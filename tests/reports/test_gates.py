@@ -82,6 +82,28 @@ def test_a_miniature_cell_must_have_fallen_to_a_third(tmp_path, scale, more, ref
     assert found == ([f"{said}; more than a third is too small a suite"] if refused else [])
 
 
+def test_a_failed_gate_keeps_an_arm_out_of_the_curves_and_the_profile(folder):
+    before = build(records(folder.parent, "s"))
+    assert before["profile"]
+    synthetic.change(synthetic.find(folder, *ARM), lambda r: [e.update(samples=256) for e in r["evaluations"]])
+    page = reports.write(folder.parent, "s")
+    report = json.loads((page.parent / "report.json").read_text())
+    band = next(b for b in report["curves"] if b["method"] == "constant")
+    assert synthetic.find(folder, *ARM).name not in band["runs"] and len(band["runs"]) == 5  # another sample count shares no curve
+    assert report["profile"] == [] and "constant" not in {p["method"] for p in report["pooled"] if p["cells"]}
+    svg = (page.parent / "figures" / "curves-digits-uvit-xs.svg").read_text()
+    assert "Not drawn (gate failed: samples): constant" in svg and "constant at" not in svg and "constant, seed" not in svg
+    assert "gate failed: samples" in page.read_text() and report["failures"][0]["runs"][0] in page.read_text()
+
+
+@pytest.mark.parametrize("key", ["extractor_digest", "resize", "data_digest", "reference_size", "protocol"])
+def test_a_pilot_that_differs_hides_every_arm_of_its_cell(folder, key):
+    """The target is read from it."""
+    synthetic.change(synthetic.find(folder, "none", 100), lambda r: r["start"].update({key: "another"}))
+    report = build(records(folder.parent, "s"))
+    assert all(c["withheld"].startswith("gate failed") for c in report["comparisons"]) and {f["field"] for f in report["failures"]} == {key}
+
+
 def test_the_learning_rate_may_differ_as_the_label_says_and_no_further(folder):
     assert reports.check(synthetic.suite(folder.parent, {"constant @ lr 2": 1.2}, name="rates").parent, "rates") == []
     for method, rate in (("constant @ lr 2", 1e-3), ("none", 2e-3)):

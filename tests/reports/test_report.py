@@ -6,12 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+import types
+import typing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import synthetic
 
 import reports
+from reports import schema
 
 ROOT = Path(__file__).parents[2]
 METHODS = {"inv_sqrt2": 1.0, "constant": 1.3, "learnable(r=4)": 1.5}
@@ -121,6 +125,8 @@ def test_little_is_said_of_little(tmp_path, pick):
     report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
     assert report["comparisons"][0]["word"] == ("targets not frozen" if pick == "pilots" else "points only")
     assert report["pooled"][0]["word"] == "no headline"
+    assert report["verdicts"][0]["text"].endswith("targets not frozen." if pick == "pilots" else "digits/uvit-xs: points only, 1 pair.")
+    assert "holds" not in (tmp_path / "s" / "report" / "tables" / "sensitivity.csv").read_text()  # there is no conclusion
 
 
 def test_nan_distances_and_an_unreached_target(tmp_path):
@@ -130,6 +136,7 @@ def test_nan_distances_and_an_unreached_target(tmp_path):
     report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
     row = report["comparisons"][0]
     assert row["reached"] == {"baseline": 6, "arm": 0} and row["bound"] == "<=" and report["runs"][4]["final_fid"] is None
+    assert "6 runs with evaluations without a finite distance, which are left out: 180 of them." in [v["text"] for v in report["verdicts"]]
 
 
 def test_two_evaluations_are_a_report(tmp_path):
@@ -148,6 +155,7 @@ def test_a_target_that_nobody_reaches(tmp_path):
     report = json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())
     row = report["comparisons"][0]
     assert row["speedup"] is None and row["reached"] == {"baseline": 0, "arm": 0} and row["restricted"]["value"] == pytest.approx(1)
+    assert "0 of 6 runs of none and 0 of the arm reached the target" in report["verdicts"][0]["text"]
 
 
 def test_a_hostile_method_name_stays_text(tmp_path):
@@ -163,6 +171,17 @@ def test_a_hostile_method_name_stays_text(tmp_path):
     (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", seed=7), "seed is 7, .*.json says 100"),
     (lambda f: [shutil.rmtree(p) for p in f.iterdir() if p.is_dir()], "has no run in"),
     (lambda f: _break(synthetic.find(f, "none", 100)), "events.jsonl: line 3 is broken"),
+    (lambda f: _edit(f / "suite.json", runs=7), "suite.json: runs is '7', not of the type list"),
+    (lambda f: _edit(f / "suite.json", cells=[{}]), r"suite.json: cells\[0\]: lacks 'dataset'"),
+    (lambda f: _edit(f / "suite.json", seeds={}), "suite.json: seeds: lacks 'paired'"),
+    (lambda f: _edit(f / "protocol.json", cells={"digits/uvit-xs": {"target": 5}}), "protocol.json: digits/uvit-xs: lacks 'label'"),
+    (lambda f: _frozen(f, target="x"), "protocol.json: digits/uvit-xs: target is 'x', not of the type"),
+    (lambda f: _frozen(f, target=-1), "protocol.json: digits/uvit-xs: target is -1, no positive number"),
+    (lambda f: _frozen(f, ladder=[{"fraction": 0.2}]), r"protocol.json: digits/uvit-xs: ladder\[0\]: lacks 'target'"),
+    (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", evaluations=3), "result.json: evaluations is '3', not of the type list"),
+    (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", seconds=None), "result.json: seconds is 'None'"),
+    (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", evaluations=[{"images": 10, "seconds": 1}]), r"evaluations\[0\]: lacks 'fid'"),
+    (lambda f: _edit(synthetic.find(f, "none", 100) / "result.json", spec={"protocol": 1}), "spec.evaluation: holds no object but NoneType"),
 ])
 def test_bad_records_are_one_line(tmp_path, damage, message):
     folder = synthetic.suite(tmp_path, {"constant": 1.2}, cells=("digits/uvit-xs",))
@@ -176,10 +195,83 @@ def _edit(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def _frozen(folder, **changes):
+    cells = json.loads((folder / "protocol.json").read_text())["cells"]
+    cells["digits/uvit-xs"] |= changes
+    _edit(folder / "protocol.json", cells=cells)
+
+
 def _break(run):
     (run / "result.json").unlink()
     lines = (run / "events.jsonl").read_bytes().splitlines(keepends=True)
     (run / "events.jsonl").write_bytes(b"".join([*lines[:2], b'{"event": "ev\n', *lines[3:]]))
+
+
+def test_a_thousand_runs_take_seconds_and_little_memory(tmp_path, monkeypatch):
+    """1,000 runs with 100 evaluations each, in a process of its own: processor time, which neighbours do not change, and peak memory."""
+    monkeypatch.setattr(synthetic, "IMAGES", np.unique(np.rint(np.geomspace(0.1 * synthetic.TAU, synthetic.TAU, 100)).astype(int)))
+    folder = synthetic.suite(tmp_path, {f"constant(kappa=0.{k})": 1.1 for k in range(1, 10)}, n=9, cells=[f"d{c}/uvit-xs" for c in range(10)])
+    script = (f"import resource, reports; reports.write({str(tmp_path)!r}, 's'); used = resource.getrusage(resource.RUSAGE_SELF); "
+              "print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)")
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    seconds, mebibytes = map(float, done.stdout.split())
+    assert len(synthetic.runs_of(folder)) > 1000 and seconds < 20 and mebibytes < 1000, (seconds, mebibytes)
+
+
+def test_a_flat_rung_is_said_and_not_shown(tmp_path):
+    def flat(cfg, fid):
+        return np.maximum(fid, 100 / 0.62)  # nothing falls beyond 62 % of the budget: the rung at 80 % cannot be read
+
+    folder = synthetic.suite(tmp_path, {"constant": 1.3}, cells=("digits/uvit-xs",), edit=flat)
+    protocol = json.loads((folder / "protocol.json").read_text())
+    protocol["cells"]["digits/uvit-xs"] |= {"label": "", "flat": False}
+    (folder / "protocol.json").write_text(json.dumps(protocol))
+    reports.write(tmp_path, "s")
+    rung = read(folder)["comparisons"][0]["ladder"][3]
+    assert rung["flat"] and (rung["speedup"], rung["low"], rung["word"]) == (None, None, "flat here")
+    assert "flat here" in (folder / "report" / "figures" / "ladder-digits-uvit-xs.svg").read_text()
+    protocol["cells"]["digits/uvit-xs"] |= {"label": "budget too small", "flat": True}  # too small, and flat as well
+    (folder / "protocol.json").write_text(json.dumps(protocol))
+    reports.write(tmp_path, "s")
+    assert read(folder)["comparisons"][0]["withheld"] == "flat here" and "1.3" not in (folder / "report" / "tables" / "speedup.md").read_text()
+
+
+def test_without_a_headline_only_restricted_mean_and_reach_rates_are_printed(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 1.3}, cells=("digits/uvit-xs",), edit=lambda cfg, fid: fid * (9 if cfg["role"] == "paired" else 1))
+    reports.write(tmp_path, "s")
+    rows = list(csv.DictReader((folder / "report" / "tables" / "details.csv").open()))
+    assert rows[0]["restricted mean"] != "–" and {rows[0][key] for key in ("P(faster)", "sign-flip p", "correlation", "seeds needed")} == {"–"}
+    rows = list(csv.DictReader((folder / "report" / "tables" / "speedup.csv").open()))
+    assert rows[0]["speedup"] == "no headline" and rows[0]["arm reached"].startswith("0/6 [")
+
+
+def fits(value, hint, where=""):
+    """What of a value is not as its type in the schema says; a TypedDict must have its keys and no others."""
+    hint = schema.__dict__.get(hint, hint) if isinstance(hint, str) else hint
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if typing.is_typeddict(hint):
+        if not isinstance(value, dict):
+            return [f"{where}: {value!r} is no object"]
+        keys = typing.get_type_hints(hint)
+        lacking = sorted(keys.keys() - value.keys()) if hint.__total__ else []
+        return [f"{where}: lacks {lacking}"] * bool(lacking) + [
+            one for key, item in value.items() for one in (fits(item, keys[key], f"{where}.{key}") if key in keys else [f"{where}.{key}: not in the schema"])]
+    if origin is list:
+        return [one for item in value for one in fits(item, inner[0], where)] if isinstance(value, list) else [f"{where}: no list"]
+    if origin is dict:
+        return [one for item in value.values() for one in fits(item, inner[1], where)]
+    if origin in (typing.Union, types.UnionType):
+        return min((fits(value, one, where) for one in inner), key=len)
+    if hint in (typing.Any, float):
+        return [] if hint is typing.Any or isinstance(value, int | float) else [f"{where}: {value!r} is no number"]
+    return [] if isinstance(value, hint) else [f"{where}: {value!r} is no {hint}"]
+
+
+def test_report_json_is_as_its_schema_says_and_every_key_has_a_comment(whole):
+    assert fits(read(whole), schema.Report) == []
+    assert fits(read(whole) | {"new": 1}, schema.Report) == [".new: not in the schema"] and fits({}, schema.Cell)
+    fields = re.findall(r"^    (\w+): (.*)$", (ROOT / "reports" / "schema.py").read_text(), re.MULTILINE)
+    assert len(fields) > 150 and not [name for name, rest in fields if "  # " not in rest]
 
 
 def test_no_suite(tmp_path):
@@ -200,31 +292,67 @@ def test_reports_needs_neither_torch_nor_the_harness(whole):
     assert not [line for line in imported if re.search(r"\b(torch|bench|models|datasets)\b", line)]
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed: apt-get install chromium")
-def test_a_browser_shows_it(whole, tmp_path):
-    page = (whole / "report" / "index.html").as_uri()
+needs_browser = pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed: apt-get install chromium")
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Calls headless Chromium with further options."""
     base = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
+    return lambda *options: subprocess.run([*base, *options], capture_output=True, text=True, timeout=120)
+
+
+@needs_browser
+def test_a_browser_shows_it(whole, tmp_path, browser):
+    page = (whole / "report" / "index.html").as_uri()
     shot = tmp_path / "page.png"
-    done = subprocess.run([*base, "--window-size=400,3000", f"--screenshot={shot}", page], capture_output=True, text=True, timeout=120)
+    done = browser("--window-size=400,3000", f"--screenshot={shot}", page)
     assert shot.stat().st_size > 10_000 and "CONSOLE" not in done.stderr
-    dom = subprocess.run([*base, "--dump-dom", page], capture_output=True, text=True, timeout=120).stdout
+    dom = browser("--dump-dom", page).stdout
     names = [path.stem for path in (whole / "report" / "figures").glob("*.svg")]
-    assert len(names) == 11 and all(f'id="figure-{name}"' in dom for name in names)
+    assert len(names) == 13 and all(f'id="figure-{name}"' in dom for name in names)
     printed = tmp_path / "page.pdf"
-    subprocess.run([*base, f"--print-to-pdf={printed}", page], capture_output=True, timeout=120)
+    browser(f"--print-to-pdf={printed}", page)
     assert printed.read_bytes().startswith(b"%PDF")
-    window, needed = _width(base, page)
-    assert needed <= window  # nothing sticks out
+    seen = look(browser, whole / "report" / "index.html")
+    assert seen["needs"] <= 400 and seen["fetched"] == [] and seen["clipped"] == []
 
 
-def _width(base, page):
-    """(width of the window, width that the page needs) at 400 pixels."""
-    probe = ("<iframe id=f style='width:400px;height:900px;border:0' src='{}'></iframe><p id=o></p><script>f.onload = () => "
-             "{{ const d = f.contentDocument; o.textContent = [400, d.documentElement.scrollWidth] }}</script>").format(page)
-    file = Path(page.removeprefix("file://")).parent / "probe.html"
-    file.write_text(probe)
-    done = subprocess.run([*base, "--allow-file-access-from-files", "--virtual-time-budget=4000", "--dump-dom", file.as_uri()],
-                          capture_output=True, text=True, timeout=120)
+@needs_browser
+def test_long_names_are_neither_clipped_nor_cut(tmp_path, browser):
+    long = "constant(kappa=0.7, index='concat')"
+    page = reports.write(synthetic.suite(tmp_path, {"constant": 1.3, long: 1.2}, cells=("imagenet64/uvit-s-2-deep",)).parent, "s")
+    seen = look(browser, page)
+    assert seen["needs"] <= 400 and seen["clipped"] == []
+    assert "…" not in page.read_text()
+
+
+@needs_browser
+def test_the_look_at_a_page_sees_what_is_wrong(tmp_path, browser):
+    page = tmp_path / "bad.html"
+    page.write_text('<img src="http://127.0.0.1:9/x.png"><div style="width:900px">wide</div>'
+                    '<svg viewBox="0 0 50 20" width="50"><text x="40" y="10">much too long</text></svg>')
+    seen = look(browser, page)
+    assert seen["needs"] > 400 and seen["fetched"] == ["http://127.0.0.1:9/x.png"] and seen["clipped"] == ["much too long"]
+
+
+LOOK = """<iframe id=f style='width:400px;height:900px;border:0' src='{}'></iframe><pre id=o></pre><script>
+f.onload = () => {{
+  const d = f.contentDocument, clipped = [];
+  d.querySelectorAll('svg text').forEach(t => {{
+    const s = t.closest('svg').getBoundingClientRect(), b = t.getBoundingClientRect();
+    if (b.left < s.left - 1 || b.right > s.right + 1 || b.top < s.top - 1 || b.bottom > s.bottom + 1) clipped.push(t.textContent);
+  }});
+  const fetched = f.contentWindow.performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'));
+  o.textContent = 'SEEN' + JSON.stringify({{needs: d.documentElement.scrollWidth, fetched, clipped}}) + 'END';
+}};</script>"""
+
+
+def look(browser, page):
+    """At 400 pixels: the width that the page needs, what it fetched, and the labels of figures that stick out of them."""
+    file = page.parent / "look.html"
+    file.write_text(LOOK.format(page.as_uri()))
+    dom = browser("--allow-file-access-from-files", "--virtual-time-budget=4000", "--dump-dom", file.as_uri()).stdout
     file.unlink()
-    return tuple(map(int, re.search(r'<p id="o">(\d+),(\d+)', done.stdout).groups()))
+    return json.loads(re.search(r"<pre id=\"o\">SEEN(.*)END</pre>", dom)[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))

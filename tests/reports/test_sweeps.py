@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import synthetic
 
 import reports
-from reports import embed, reference
+from reports import embed, reference, sweeps
 from reports.build import build
 from reports.records import read
 
@@ -26,20 +27,48 @@ def test_a_sweep_against_itself_is_identical(tmp_path):
     folder = sweep(tmp_path)
     page, found = against(folder, folder, tmp_path / "out")
     assert {row["how"] for row in found["rows"]} == {"identical"} and not any(row["differs"] for row in found["rows"])
-    assert "3 identical" in page.read_text()
+    assert len(found["rows"]) == 5 and "5 identical" in page.read_text()  # two arms over their cells, two arms and the null arm in one
+    assert all(row["first"]["word"].endswith("at mini scale") for row in found["rows"])
 
 
 def test_a_rerun_differs_by_noise_only(tmp_path):
     _, found = against(sweep(tmp_path, "a"), sweep(tmp_path, "b", seed=7), tmp_path / "out")
-    assert not any(row["differs"] for row in found["rows"]) and all(row["how"] == "paired by seed" for row in found["rows"])
+    assert not any(row["differs"] for row in found["rows"]) and {row["how"] for row in found["rows"]} == {"paired by seed", "pooled"}
+    assert "Targets differ: digits/uvit-xs (" in found["verdict"]  # their pilots had other noise
 
 
 def test_a_version_in_which_an_arm_lost_its_speed_differs(tmp_path):
     second = sweep(tmp_path, "b", seed=7, arms={"inv_sqrt2": 1.0, "constant": 0.9})
     _, found = against(sweep(tmp_path, "a"), second, tmp_path / "out")
-    rows = {row["method"]: row for row in found["rows"]}
+    rows = {row["method"]: row for row in found["rows"] if row["cell"] != "over cells"}
     assert rows["constant"]["differs"] and not rows["constant"]["same_word"] and not rows["inv_sqrt2"]["differs"]
     assert rows["constant"]["ratio"]["value"] == pytest.approx(0.9 / 1.3, rel=0.1)
+
+
+def test_conclusions_over_cells_are_compared_too(tmp_path):
+    """One cell: over cells is the cell itself. Without common seeds it is Welch's test, pooled as two groups."""
+    _, found = against(sweep(tmp_path, "a"), sweep(tmp_path, "b", seed=7), tmp_path / "out")
+    rows = {(row["cell"], row["method"]): row for row in found["rows"]}
+    over, one = rows["over cells", "constant"], rows["digits/uvit-xs", "constant"]
+    assert over["ratio"] == pytest.approx(one["ratio"]) and over["p"] == pytest.approx(one["p"])
+    a, b = np.random.default_rng(0).standard_normal((2, 6))
+    apart = dict(enumerate(a)), {100 + i: x for i, x in enumerate(2 * b)}
+    for mine, other in zip(sweeps._pooled([apart])[:2], sweeps._difference(*apart)[:2], strict=True):
+        assert mine == pytest.approx(other) if isinstance(mine, float) else vars(mine) == pytest.approx(vars(other))
+
+
+def test_a_difference_that_is_the_same_in_every_pair_is_no_noise():
+    log = {s: 0.1 * s for s in range(6)}
+    ratio, p, how = sweeps._difference(log, {s: x + 0.2 for s, x in log.items()})
+    assert p == 0 and how == "paired by seed" and ratio.value == pytest.approx(np.exp(0.2))
+
+
+def test_without_a_headline_there_is_nothing_to_compare(tmp_path):
+    def late(cfg, fid):
+        return fid * (9 if cfg["role"] == "paired" and cfg["spec"]["seed"] < 3 else 1)
+
+    _, found = against(sweep(tmp_path, "a", edit=late), sweep(tmp_path, "b"), tmp_path / "out")
+    assert {row["how"] for row in found["rows"]} == {"no headline", "too few pairs"} and not any(row["differs"] for row in found["rows"])
 
 
 def test_sweeps_without_a_common_arm_are_one_line(tmp_path):
