@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+import bench
 from bench import protocol, ranks, suite as suites
 from bench.errors import is_bad_input
 from bench.lock import Locked
@@ -34,8 +35,9 @@ def work(name: str, root: Path, data: Path, only: str | None = None, parent: int
     everything = plan(suite)
     wanted = needed(everything, select(everything, only))
     given_up: set[str] = set()  # failed, and not even that could be written down
+    startup = [time.time() - bench.STARTED]  # seconds of this process's start, told by the first run that it trains
     while open_runs := [run for run in wanted if state(run.folder(root)) not in ("done", "failed") and run.id not in given_up]:
-        if not any([_try(run, everything, name, root, data, given_up) for run in open_runs]):
+        if not any([_try(run, everything, name, root, data, given_up, startup) for run in open_runs]):
             if not _can_proceed(open_runs, everything, root):
                 break
             time.sleep(POLL)
@@ -56,7 +58,7 @@ def forget_failures(runs: Iterable[Run], root: Path) -> None:
         (run.folder(root) / "error.json").unlink(missing_ok=True)
 
 
-def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path, given_up: set[str]) -> bool:
+def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path, given_up: set[str], startup: list[float]) -> bool:
     """Train the run if it may start and nobody has it; whether that was tried."""
     from bench.train import execute
 
@@ -66,9 +68,10 @@ def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path, gi
         return False
     try:
         if run.spec["processes"] == 1:
-            execute(run, root, data)
+            execute(run, root, data, sum(startup))
         else:
             ranks.launch(run, suite, root, data)
+        startup.clear()
     except Locked:
         return False
     except Exception as error:  # recorded, told and counted; the suite goes on
