@@ -143,7 +143,7 @@ class Trainer:
             logged = (self.images // batch + 1) % every == 0
             began = time.perf_counter()
             loss = self.step()
-            norm = _gradient_norm(self.model) if logged else None
+            norm = gradient_norm(self.model) if logged else None
             self.seconds += self._elapsed(began)
             if not math.isfinite(loss):
                 return "diverged"
@@ -274,6 +274,7 @@ def build(spec: dict, store: Store, streams: Streams) -> nn.Module:
     return models.build(spec["backbone"], method_text(spec), seeds=(streams.key("init"), streams.key("gate")), **overrides)
 
 
-def _gradient_norm(model: nn.Module) -> float:
+def gradient_norm(model: nn.Module) -> float:
+    """Of all gradients together."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     return float(nn.utils.get_total_norm(gradients))
