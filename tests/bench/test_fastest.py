@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from bench import fastest, perf, suite as suites
+from bench import fastest, perf, runner, suite as suites
 from bench.plan import plan
 from bench.runner import run as run_suite
 from bench.train import Trainer, execute
@@ -138,3 +138,29 @@ def test_processes_must_divide_the_batch(tiny):
     with pytest.raises(ValueError, match="accumulate: 5 does not fit; batch 32 is no multiple of 10"):
         suites.load(tiny(processes=2, accumulate=5))
     assert yaml.safe_load(open(tiny(processes=2)))["processes"] == 2
+
+
+@pytest.mark.parametrize(("device", "units", "threads", "processes", "workers"), [
+    ("cpu", 8, 1, 1, 8), ("cpu", 8, 2, 2, 2), ("cpu", 2, 1, 4, 1), ("cuda", 8, 1, 1, 8), ("cuda", 8, 4, 2, 4), ("cuda", 1, 1, 2, 1)])
+def test_workers_leave_room_for_the_processes_of_a_run(tiny, monkeypatch, device, units, threads, processes, workers):
+    monkeypatch.setattr(runner.os, "sched_getaffinity", lambda _: set(range(units)), raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: units)
+    suite = suites.load(tiny(device=device, threads=threads, processes=processes))
+    assert runner.default_workers(suite) == workers
+
+
+def test_each_worker_sees_the_gpus_of_its_own_runs(tiny, monkeypatch, tmp_path):
+    """One for each process of a run, no two workers the same."""
+    begun = []
+    context = type("Context", (), {"Process": lambda self, target, args, daemon: begun.append(args[0]) or type("Process", (), {"start": lambda self: None})()})
+    monkeypatch.setattr(runner.multiprocessing, "get_context", lambda _: context())
+    runner.Pool(suites.load(tiny(device="cuda", processes=2)), tmp_path, tmp_path, None, 2)
+    runner.Pool(suites.load(tiny()), tmp_path, tmp_path, None, 2)
+    assert [list(gpus) for gpus in begun] == [[0, 1], [2, 3], [], []]
+    monkeypatch.setattr(runner.worker, "work", lambda *_: 0)
+    monkeypatch.setattr(runner.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "before")
+    for gpus, seen in ((range(0), "before"), (range(2, 4), "2,3")):
+        with pytest.raises(SystemExit):
+            runner._enter(gpus, "s", tmp_path, tmp_path, None, 1)
+        assert runner.os.environ["CUDA_VISIBLE_DEVICES"] == seen
