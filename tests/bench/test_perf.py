@@ -1,9 +1,12 @@
 """What `perf` prints: ratios, the agreement, memory, and the share of a chip's peak."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from bench import chips, environment, frechet_speed, memory, perf
+from bench import chips, environment, fastest, frechet_speed, memory, perf
 from bench.cli import main
 from bench.perf import Measurement
 
@@ -79,3 +82,12 @@ def test_the_routes_to_the_frechet_term_agree(capsys):
 def test_a_bad_dimension_is_refused(words, capsys):
     assert main(["perf", *words]) == 2
     assert "--fid" in capsys.readouterr().err
+
+
+def test_the_document_says_what_the_table_of_defaults_holds():
+    text = (Path(__file__).parents[2] / "docs" / "speed.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    told = {(preset, row[1]): row[2] for row in rows for preset in re.findall(r"`([\w-]+)`", row[0])}
+    held = {(preset, device): " ".join(sorted(key.replace("_", "-") for key in choice))
+            for preset, devices in fastest.table().items() for device, choice in devices.items()}
+    assert told == held
