@@ -157,8 +157,14 @@ class Trainer:
         return "complete"
 
     def _compile(self) -> None:
-        """Compile where the spec says so, and once through, so that no compilation runs on the training clock."""
+        """Compile where the spec says so, and once through, so that no compilation runs on the training clock.
+
+        Runs of one method in one process share graphs. Every method adds two; from the ninth on torch would compute eagerly
+        and only warn, so that a run's bits would hang on the runs before it.
+        """
         if self.spec["compile"] and self.images < self.spec["budget"]:
+            torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
             self.model.compile()
             self.ema.compile()
             self.gradients(self.batches.draw(self.images).part(ranks.rank(), ranks.count()).to(self.device))

@@ -84,6 +84,25 @@ def test_perf_measures_every_condition():
         assert 0 < found.reading < found.step and found.bare > 0 and len(found.losses) == 20
 
 
+def test_runs_of_one_method_share_a_graph_and_no_method_is_left_eager(tiny, tmp_path, data, monkeypatch):
+    """torch stops compiling after some graphs of one function, with a warning only; here that is after the first."""
+    graphs, compiled = [], torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled(self, backend=lambda graph, _: graphs.append(graph) or graph.forward))
+    runs = {run.label: run for run in plan(suites.load(tiny(arms=["none", "inv_sqrt2", "constant"], compile=True))) if run.role == "paired"}
+    counts = []
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=False):
+        for i, method in enumerate(("none", "inv_sqrt2", "constant", "none")):
+            folder = tmp_path / str(i)
+            folder.mkdir()
+            trainer = Trainer(runs[method], folder, data)
+            trainer._compile()
+            trainer.log.close()
+            counts.append(len(graphs))
+    torch.compiler.reset()
+    assert counts == [1, 2, 3, 3]
+
+
 # Several processes -----------------------------------------------------------------------------------------------------
 
 
