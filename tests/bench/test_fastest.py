@@ -87,7 +87,12 @@ def test_perf_measures_every_condition():
 def test_runs_of_one_method_share_a_graph_and_no_method_is_left_eager(tiny, tmp_path, data, monkeypatch):
     """torch stops compiling after some graphs of one function, with a warning only; here that is after the first."""
     graphs, compiled = [], torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled(self, backend=lambda graph, _: graphs.append(graph) or graph.forward))
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled(self, backend=count))
     runs = {run.label: run for run in plan(suites.load(tiny(arms=["none", "inv_sqrt2", "constant"], compile=True))) if run.role == "paired"}
     counts = []
     torch.compiler.reset()
