@@ -99,6 +99,8 @@ def parser() -> Parser:
     perf.add_argument("--choice", action="append", metavar="NAME", help="'bf16 compiled', say, again for more (default: all)")
     perf.add_argument("--suite", metavar="SUITE", help="instead: where the time of a suite that has run went")
     perf.add_argument("--probes", metavar="SUITE", help="instead: what probes cost in each cell of a suite")
+    perf.add_argument("--fid", type=_positive, nargs="?", const=2048, metavar="D",
+                      help="instead: the Frechet term of D dimensions (%(const)s), ours beside torch-fidelity's and scipy's")
     weights = verb("import-weights", verbs.import_weights, "a published checkpoint into ours, as safetensors", suite=False, dry=True)
     weights.add_argument("file", type=Path, metavar="FILE", help="the published state dict (.pt, .pth, .safetensors)")
     weights.add_argument("--preset", required=True, help="the backbone it belongs to")

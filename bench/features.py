@@ -116,11 +116,11 @@ class Extractor:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, batch: int = 256) -> Tensor:
-        """Features, float32 (N, dim) on the CPU, of uint8 images (N, 1 or 3, H, W); grey is repeated to 3 channels."""
+        """Features, float32 (N, dim) on the extractor's device, of uint8 images (N, 1 or 3, H, W); grey is repeated to 3 channels."""
         check_images(images, self.minimum)
         device = next(self.module.parameters()).device
         parts = (part.to(device).expand(-1, 3, -1, -1) for part in images.split(batch))
-        return torch.cat([self.module(part)[0].float().cpu() for part in parts])
+        return torch.cat([self.module(part)[0].float() for part in parts])
 
 
 DIMS = {"small-conv": DIM, "inception": 2048}

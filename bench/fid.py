@@ -42,16 +42,16 @@ class Statistics:
 
 
 class Accumulator:
-    """Sums of features and of their products, float64, batch by batch around the first batch's mean."""
+    """Sums of features and of their products, float64, batch by batch around the first batch's mean, where the features are."""
 
     def __init__(self) -> None:
         self.size, self.shift = 0, np.zeros(0)
 
     def add(self, features: Tensor) -> None:
         """Count features (B, dim) in."""
-        x = features.double().numpy()
+        x = _native(features.double())
         if not self.size:
-            self.shift, self.total, self.products = x.mean(0), np.zeros(x.shape[1]), np.zeros((x.shape[1],) * 2)
+            self.shift, self.total, self.products = x.mean(0), 0.0, 0.0
         x = x - self.shift  # the variance of a small difference, not the difference of large squares
         self.size, self.total, self.products = self.size + len(x), self.total + x.sum(0), self.products + x.T @ x
 
@@ -59,11 +59,17 @@ class Accumulator:
         """The mean and the unbiased covariance; BadInput if there are fewer samples than it takes."""
         if self.size <= len(self.shift):
             raise BadInput(f"samples: {self.size} given; more than the {len(self.shift)} feature dimensions are needed")
-        mean = self.total / self.size
-        sigma = (self.products - self.size * np.outer(mean, mean)) / (self.size - 1)
+        shift, total, products = (x.cpu().numpy() if isinstance(x, Tensor) else x for x in (self.shift, self.total, self.products))
+        mean = total / self.size
+        sigma = (products - self.size * np.outer(mean, mean)) / (self.size - 1)
         if not np.isfinite(sigma).all():
             raise BadInput("features: not finite; the extractor's weights are damaged")
-        return Statistics(self.shift + mean, sigma, self.size)
+        return Statistics(shift + mean, sigma, self.size)
+
+
+def _native(x: Tensor) -> Tensor | np.ndarray:
+    """What sums up features of a device: torch there, numpy on a CPU, whose bits the records of CPU suites hold."""
+    return x.numpy() if x.device.type == "cpu" else x
 
 
 def statistics(images: Tensor, extractor: Extractor) -> Statistics:

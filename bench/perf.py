@@ -16,11 +16,11 @@ import torch
 
 import datasets
 import models
-from bench import fastest, suite as suites
+from bench import chips, environment, fastest, memory, suite as suites
 from bench.errors import unknown
 from bench.plan import Run, plan
 from bench.record import write_json
-from bench.train import Trainer
+from bench.train import Trainer, gradient_norm
 from datasets import Dataset, Writer, codecs
 
 IMAGES = 256  # of the random dataset
@@ -40,13 +40,17 @@ CHOICES: dict[str, dict] = {
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Seconds of a whole step, of its bare forward and backward, and of reading its batch; losses of the first steps."""
+    """Seconds of a whole step, of its bare forward and backward, and of reading its batch; losses of the first steps.
+
+    memory: bytes, the most that was held; flops: of a forward pass of one image.
+    """
 
     step: float
     bare: float
     reading: float
     losses: list[float]
-    memory: int  # bytes on an accelerator, 0 on a CPU
+    memory: int
+    flops: int
 
 
 def show(presets: list[str] | None, batch: int, steps: int, device: str, threads: int, only: list[str] | None) -> None:
@@ -58,8 +62,9 @@ def show(presets: list[str] | None, batch: int, steps: int, device: str, threads
         if name not in CHOICES:
             raise unknown("--choice", name, CHOICES)
     chosen = {name: CHOICES[name] for name in CHOICES if not only or name in only or name == "fp32"}
-    table = Table("preset", "choice", "images/s", "ratio", "step / bare", "reading", "loss differs", "GPU GB", "", box=None,
-                  pad_edge=False)
+    table = Table("preset", "choice", "images/s", "ratio", "step / bare", "reading", "loss differs", "GB",
+                  "bf16 peak", "", box=None, pad_edge=False)
+    chip = environment.device_name(device)
     for preset in presets or [cell.backbone for cell in suites.load("quick").cells]:
         found = {name: measure(preset, choice, batch, steps, device, threads) for name, choice in chosen.items()}
         plain = found["fp32"]
@@ -67,13 +72,25 @@ def show(presets: list[str] | None, batch: int, steps: int, device: str, threads
         best = min((name for name in found if agree[name] <= 0.01), key=lambda name: found[name].step)
         for name, m in found.items():
             table.add_row(preset, name, f"{batch / m.step:,.2f}", f"{plain.step / m.step:.2f}x", f"{m.step / m.bare:.3f}",
-                          f"{m.reading / m.step:.2%}", f"{agree[name]:.2%}", f"{m.memory / 1e9:.1f}" if m.memory else "",
-                          "fastest that agrees" if name == best else "")
+                          f"{m.reading / m.step:.2%}", f"{agree[name]:.2%}", f"{m.memory / 1e9:.1f}",
+                          _share(m, batch, device, chip), "fastest that agrees" if name == best else "")
     console = Console()
     console.width = max(console.width, 130) if not console.is_terminal else console.width
     console.print(table)
-    print(f"one process, {device}, {threads} threads, batch {batch}; medians of {steps} steps. step / bare: the whole step (reading, "
-          f"loss, optimizer, EMA, logging) over its forward and backward. loss differs: the largest over {AGREEMENT} steps")
+    print(f"one process, {chip} ({device}), {threads} threads, batch {batch}, no dropout; medians of {steps} steps, {_clock(device, threads)[1]}. "
+          "step / bare: the whole step (reading, loss, optimizer, EMA, logging with the gradient's norm) over its forward and backward. "
+          f"loss differs: the largest over {AGREEMENT} steps. GB: the most held, of {'the GPU' if device == 'cuda' else 'the whole process'}. "
+          "bf16 peak: the share of the chip's dense bf16 peak (GPUs that bench/chips.py knows)")
+
+
+def _share(m: Measurement, batch: int, device: str, chip: str) -> str:
+    share = chips.share(m.flops, batch / m.step, chip) if device == "cuda" else None
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _clock(device: str, threads: int) -> tuple[Callable[[], float], str]:
+    """What times a step, and its name. The processor's time where it is that of a quiet machine: what else runs does not enter."""
+    return (time.process_time, "processor time") if device == "cpu" and threads == 1 else (time.perf_counter, "wall time")
 
 
 def difference(losses: list[float], plain: list[float]) -> float:
@@ -83,13 +100,16 @@ def difference(losses: list[float], plain: list[float]) -> float:
 
 def measure(preset: str, choice: dict, batch: int, steps: int, device: str = "cpu", threads: int = 1) -> Measurement:
     """Train a preset on random data under a choice, its parts timed in turn, so that a change of speed meets them alike."""
+    clock = _clock(device, threads)[0]
     with _trainer(preset, choice, batch, steps, device, threads) as trainer:
+        flops = models.flops(trainer.model, trainer.store.shape)
         trainer._compile()
         losses = [trainer.step() for _ in range(AGREEMENT)]
         data = trainer.batch()
 
         def whole() -> None:
             trainer.step()
+            trainer._log_training(gradient_norm(trainer.model))
             trainer._elapsed(0.0)
 
         def bare() -> None:
@@ -99,12 +119,12 @@ def measure(preset: str, choice: dict, batch: int, steps: int, device: str = "cp
         times: dict[Callable, list[float]] = {bare: [], whole: [], trainer.batch: []}
         for _ in range(steps + 2):
             for function, taken in times.items():
-                began = time.perf_counter()
+                began = clock()
                 function()
-                taken.append(time.perf_counter() - began)
-        memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+                taken.append(clock() - began)
+        held = memory.peak(device)
     seconds = [median(taken[2:]) for taken in times.values()]
-    return Measurement(seconds[1], seconds[0], seconds[2], losses, memory)
+    return Measurement(seconds[1], seconds[0], seconds[2], losses, held, flops)
 
 
 @contextmanager
@@ -115,14 +135,14 @@ def _trainer(preset: str, choice: dict, batch: int, steps: int, device: str, thr
     evaluation = run.spec["evaluation"] | {"images": [budget], "samples": 128}
     spec = run.spec | fastest.PLAIN | {"checkpointing": False} | choice | {
         "dataset": "random", "backbone": preset, "batch": batch, "budget": budget, "device": device, "threads": threads,
+        "dropout": 0.0,  # its masks differ between choices, and with them the losses
         "evaluation": evaluation, "optimizer": run.spec["optimizer"] | {"lr": 2e-4}}
     folder = Path(tempfile.mkdtemp())
     try:
         _random_store(preset, folder)
         run = dataclasses.replace(run, spec=spec)
         write_json(folder / "config.json", run.config)
-        if device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        memory.restart(device)
         trainer = Trainer(run, folder, folder)
         yield trainer
         trainer.log.close()

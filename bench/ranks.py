@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     """The model, its gradients averaged over the ranks."""
     if count() == 1:
         return model
-    return nn.parallel.DistributedDataParallel(model, device_ids=[device.index or 0] if device.type == "cuda" else None)
+    return nn.parallel.DistributedDataParallel(model, device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None)
 
 
 def mean(value: Tensor) -> Tensor:
@@ -80,6 +81,7 @@ def launch(run: Run, suite: str, root: Path, data: Path) -> None:
 
 def main(suite: str, name: str, root: str, data: str) -> None:
     """One rank of a run."""
+    import bench
     from bench import suite as suites
     from bench.plan import plan
     from bench.train import Trainer, execute
@@ -91,7 +93,7 @@ def main(suite: str, name: str, root: str, data: str) -> None:
     dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     if rank() == 0:
         try:
-            execute(run, Path(root), Path(data))
+            execute(run, Path(root), Path(data), time.time() - bench.STARTED)
         except Locked:
             os._exit(HELD)  # the others wait for a rank 0 that will not come: torchrun ends them
     else:

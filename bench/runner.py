@@ -53,13 +53,14 @@ def preflight(wanted: list[Run], root: Path) -> None:
 
 
 def default_workers(suite: Suite) -> int:
-    """As many as fit: one per GPU, or the usable cores over the threads of a run."""
+    """As many as fit: the GPUs over the processes of a run, or the usable cores over the threads of all its processes."""
+    processes = suite.training.processes
     if suite.training.device == "cuda":
         import torch
 
-        return max(1, torch.cuda.device_count())
+        return max(1, torch.cuda.device_count() // processes)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // suite.training.threads)
+    return max(1, cores // (suite.training.threads * processes))
 
 
 def _train(suite: Suite, root: Path, data: Path, only: str | None, wanted: list[Run], workers: int, sync_every: float | None) -> list[int | None]:
@@ -86,13 +87,13 @@ class Pool:
 
     def __init__(self, suite: Suite, root: Path, data: Path, only: str | None, workers: int) -> None:
         self.arguments = (suite.path, root, data, only, os.getpid())
-        self.gpus = suite.training.device == "cuda"
+        self.gpus = suite.training.processes if suite.training.device == "cuda" else 0  # of each worker
         self.context = multiprocessing.get_context("spawn")
         self.revivals = REVIVALS * workers
         self.processes = [self._start(slot) for slot in range(workers)]
 
     def _start(self, slot: int) -> BaseProcess:
-        process = self.context.Process(target=_enter, args=(slot if self.gpus else None, *self.arguments), daemon=True)
+        process = self.context.Process(target=_enter, args=(range(slot * self.gpus, (slot + 1) * self.gpus), *self.arguments), daemon=True)
         process.start()
         return process
 
@@ -117,11 +118,11 @@ class Pool:
             process.join()
 
 
-def _enter(gpu: int | None, path: str, root: Path, data: Path, only: str | None, parent: int) -> None:
+def _enter(gpus: range, path: str, root: Path, data: Path, only: str | None, parent: int) -> None:
     """A worker process: leaves Ctrl-C to the runner, which ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
     try:
         code = worker.work(path, root, data, only, parent)
     except ValueError as error:

@@ -158,6 +158,11 @@ def perf(o: argparse.Namespace) -> int:
 
         probing.show(o.probes, o.data)
         return 0
+    if o.fid:
+        from bench import frechet_speed
+
+        frechet_speed.show(o.fid, o.threads)
+        return 0
     from bench import perf as measure
 
     measure.show(o.preset, o.batch, o.steps, o.device, o.threads, o.choice)

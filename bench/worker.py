@@ -12,8 +12,10 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import bench
 from bench import protocol, ranks, suite as suites
 from bench.errors import is_bad_input
 from bench.lock import Locked
@@ -32,17 +34,68 @@ def work(name: str, root: Path, data: Path, only: str | None = None, parent: int
     """
     if parent is not None:
         threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-    suite = suites.load(name)
-    everything = plan(suite)
-    wanted = needed(everything, select(everything, only))
-    given_up: set[str] = set()  # failed, and not even that could be written down
-    leaving = leaving or threading.Event()
-    while open_runs := [run for run in wanted if state(run.folder(root)) not in ("done", "failed") and run.id not in given_up]:
-        if not any([_try(run, everything, name, root, data, given_up, leaving) for run in open_runs]):
-            if not _can_proceed(open_runs, everything, root):
-                break
-            time.sleep(POLL)
-    return int(any(state(run.folder(root)) != "done" for run in wanted))
+    everything = plan(suites.load(name))
+    return _Worker(name, root, data, everything, leaving or threading.Event()).work(needed(everything, select(everything, only)))
+
+
+@dataclass
+class _Worker:
+    """One worker and what it remembers from run to run."""
+
+    suite: str
+    root: Path
+    data: Path
+    everything: list[Run]
+    leaving: threading.Event
+    given_up: set[str] = field(default_factory=set)  # runs that failed, and not even that could be written down
+    startup: float = field(default_factory=lambda: time.time() - bench.STARTED)  # of this process, in seconds; the first run tells it
+
+    def work(self, wanted: list[Run]) -> int:
+        """See the function `work`."""
+        while still := [run for run in wanted if self._open(run)]:
+            if not any([self._try(run) for run in still]):
+                if not _can_proceed(still, self.everything, self.root):
+                    break
+                time.sleep(POLL)
+        return int(any(state(run.folder(self.root)) != "done" for run in wanted))
+
+    def _open(self, run: Run) -> bool:
+        return state(run.folder(self.root)) not in ("done", "failed") and run.id not in self.given_up
+
+    def _try(self, run: Run) -> bool:
+        """Train the run if it may start and nobody has it; whether that was tried."""
+        if not self._open(run) or run.role != "pilot" and not protocol.frozen(self.everything, self.root):
+            return False
+        try:
+            self._train(run)
+        except Locked:
+            return False
+        except Exception as error:  # recorded, told and counted; the suite goes on
+            if self.leaving.is_set():
+                print(f"{run.id}: left: {error}", file=sys.stderr, flush=True)
+                raise SystemExit(1) from None
+            if is_bad_input(error):
+                raise
+            self._failed(run, error)
+        return True
+
+    def _train(self, run: Run) -> None:
+        from bench.train import execute
+
+        if run.spec["processes"] == 1:
+            execute(run, self.root, self.data, self.startup)
+            self.startup = 0.0
+        else:
+            ranks.launch(run, self.suite, self.root, self.data)
+
+    def _failed(self, run: Run, error: Exception) -> None:
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"{run.id}: failed: {line}", file=sys.stderr, flush=True)
+        try:
+            write_json(run.folder(self.root) / "error.json", {"run": run.id, "error": line, "traceback": traceback.format_exc()})
+        except OSError as second:  # a full disk: the run stays open, and the next submission resumes it
+            print(f"{run.id}: could not be marked as failed: {second}", file=sys.stderr, flush=True)
+            self.given_up.add(run.id)
 
 
 def needed(everything: list[Run], chosen: list[Run]) -> list[Run]:
@@ -57,38 +110,6 @@ def forget_failures(runs: Iterable[Run], root: Path) -> None:
     """Let failed runs be tried again."""
     for run in runs:
         (run.folder(root) / "error.json").unlink(missing_ok=True)
-
-
-def _try(run: Run, everything: list[Run], suite: str, root: Path, data: Path, given_up: set[str],
-         leaving: threading.Event) -> bool:
-    """Train the run if it may start and nobody has it; whether that was tried."""
-    from bench.train import execute
-
-    if state(run.folder(root)) in ("done", "failed"):
-        return False
-    if run.role != "pilot" and not protocol.frozen(everything, root):
-        return False
-    try:
-        if run.spec["processes"] == 1:
-            execute(run, root, data)
-        else:
-            ranks.launch(run, suite, root, data)
-    except Locked:
-        return False
-    except Exception as error:  # recorded, told and counted; the suite goes on
-        if leaving.is_set():
-            print(f"{run.id}: left: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(1) from None
-        if is_bad_input(error):
-            raise
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"{run.id}: failed: {line}", file=sys.stderr, flush=True)
-        try:
-            write_json(run.folder(root) / "error.json", {"run": run.id, "error": line, "traceback": traceback.format_exc()})
-        except OSError as second:  # a full disk: the run stays open, and the next submission resumes it
-            print(f"{run.id}: could not be marked as failed: {second}", file=sys.stderr, flush=True)
-            given_up.add(run.id)
-    return True
 
 
 def _can_proceed(open_runs: list[Run], everything: list[Run], root: Path) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from bench import fastest, perf, suite as suites
+from bench import fastest, perf, runner, suite as suites
 from bench.plan import plan
 from bench.runner import run as run_suite
 from bench.train import Trainer, execute
@@ -84,6 +84,30 @@ def test_perf_measures_every_condition():
         assert 0 < found.reading < found.step and found.bare > 0 and len(found.losses) == 20
 
 
+def test_runs_of_one_method_share_a_graph_and_no_method_is_left_eager(tiny, tmp_path, data, monkeypatch):
+    """torch stops compiling after some graphs of one function, with a warning only; here that is after the first."""
+    graphs, compiled = [], torch.nn.Module.compile
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled(self, backend=count))
+    runs = {run.label: run for run in plan(suites.load(tiny(arms=["none", "inv_sqrt2", "constant"], compile=True))) if run.role == "paired"}
+    counts = []
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=False):
+        for i, method in enumerate(("none", "inv_sqrt2", "constant", "none")):
+            folder = tmp_path / str(i)
+            folder.mkdir()
+            trainer = Trainer(runs[method], folder, data)
+            trainer._compile()
+            trainer.log.close()
+            counts.append(len(graphs))
+    torch.compiler.reset()
+    assert counts == [1, 2, 3, 3]
+
+
 # Several processes -----------------------------------------------------------------------------------------------------
 
 
@@ -138,3 +162,29 @@ def test_processes_must_divide_the_batch(tiny):
     with pytest.raises(ValueError, match="accumulate: 5 does not fit; batch 32 is no multiple of 10"):
         suites.load(tiny(processes=2, accumulate=5))
     assert yaml.safe_load(open(tiny(processes=2)))["processes"] == 2
+
+
+@pytest.mark.parametrize(("device", "units", "threads", "processes", "workers"), [
+    ("cpu", 8, 1, 1, 8), ("cpu", 8, 2, 2, 2), ("cpu", 2, 1, 4, 1), ("cuda", 8, 1, 1, 8), ("cuda", 8, 4, 2, 4), ("cuda", 1, 1, 2, 1)])
+def test_workers_leave_room_for_the_processes_of_a_run(tiny, monkeypatch, device, units, threads, processes, workers):
+    monkeypatch.setattr(runner.os, "sched_getaffinity", lambda _: set(range(units)), raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: units)
+    suite = suites.load(tiny(device=device, threads=threads, processes=processes))
+    assert runner.default_workers(suite) == workers
+
+
+def test_each_worker_sees_the_gpus_of_its_own_runs(tiny, monkeypatch, tmp_path):
+    """One for each process of a run, no two workers the same."""
+    begun = []
+    context = type("Context", (), {"Process": lambda self, target, args, daemon: begun.append(args[0]) or type("Process", (), {"start": lambda self: None})()})
+    monkeypatch.setattr(runner.multiprocessing, "get_context", lambda _: context())
+    runner.Pool(suites.load(tiny(device="cuda", processes=2)), tmp_path, tmp_path, None, 2)
+    runner.Pool(suites.load(tiny()), tmp_path, tmp_path, None, 2)
+    assert [list(gpus) for gpus in begun] == [[0, 1], [2, 3], [], []]
+    monkeypatch.setattr(runner.worker, "work", lambda *_: 0)
+    monkeypatch.setattr(runner.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "before")
+    for gpus, seen in ((range(0), "before"), (range(2, 4), "2,3")):
+        with pytest.raises(SystemExit):
+            runner._enter(gpus, "s", tmp_path, tmp_path, None, 1)
+        assert runner.os.environ["CUDA_VISIBLE_DEVICES"] == seen

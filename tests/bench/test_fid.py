@@ -70,6 +70,18 @@ def test_statistics_are_numpys_in_float64(real, extractor):
     assert np.allclose(found.mu, x.mean(0), rtol=1e-12) and np.allclose(found.sigma, np.cov(x, rowvar=False), rtol=1e-9, atol=1e-12)
 
 
+def test_on_a_device_they_are_summed_up_there(real, extractor, monkeypatch):
+    """torch's sums in place of numpy's: no features leave their device, and the statistics agree."""
+    monkeypatch.setattr(fid, "BATCH", 500)
+    expected = fid.statistics(real, extractor)
+    kept = []
+    monkeypatch.setattr(fid, "_native", lambda x: kept.append(x) or x)
+    found = fid.statistics(real, extractor)
+    assert all(isinstance(x, torch.Tensor) and x.dtype == torch.float64 for x in kept) and len(kept) == 4
+    assert isinstance(found.mu, np.ndarray) and found.mu.dtype == found.sigma.dtype == np.float64
+    assert np.allclose(found.mu, expected.mu, rtol=1e-9) and np.allclose(found.sigma, expected.sigma, rtol=1e-9, atol=1e-12)
+
+
 def test_as_many_samples_as_dimensions_are_too_few(real, extractor):
     with pytest.raises(BadInput, match="samples: 64 given; more than the 64 feature dimensions are needed"):
         fid.statistics(real[:64], extractor)

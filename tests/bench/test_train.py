@@ -18,7 +18,7 @@ from bench.plan import plan
 from bench.train import Trainer, build, execute
 from datasets import Store
 
-CLOCKS = ("time", "seconds", "eval_seconds", "sample_seconds", "feature_seconds", "checkpoint_seconds")
+CLOCKS = ("time", "seconds", "eval_seconds", "sample_seconds", "feature_seconds", "checkpoint_seconds", "startup_seconds")
 
 
 def events(folder):

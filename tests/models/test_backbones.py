@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
 from models.scaling import Scaling
@@ -149,3 +151,48 @@ def test_dropout_acts_in_training_only():
         assert not torch.equal(net(x, t), net(x, t))
         net.eval()
         assert torch.equal(net(x, t), net(x, t))
+
+
+# What is computed, and what is not ---------------------------------------------------------------------------------------
+
+
+class Recorder(TorchDispatchMode):
+    """The operations that run, with the types of their inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen.append((function.overloadpacket.__name__, [a.dtype for a in args if isinstance(a, torch.Tensor)]))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs"])
+def test_no_scaling_joins_by_one_concatenation_and_no_copy(preset):
+    """The skip itself goes into the one `cat` that a long skip needs."""
+    model = models.build(preset)
+    where = model.wheres[0]
+    skip = torch.randn(2, where.tokens, where.channels) if where.tokens else torch.randn(2, where.channels, 4, 4)
+    assert model.scaling.skip(skip, where) is skip
+    with Recorder() as joined:
+        model.scaling.join(skip.clone(), skip, where)
+    assert [name for name, _ in joined.seen] == ["clone", "cat"]  # the clone is the trunk's, made here
+
+
+@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_is_torchs_own_in_the_type_of_the_computation(preset, dtype, monkeypatch):
+    """scaled_dot_product_attention, in bf16 under autocast, at every attention and nowhere a softmax beside it."""
+    attend, types = F.scaled_dot_product_attention, []
+
+    def record(q, k, v, **words):
+        types.append({q.dtype, k.dtype, v.dtype})
+        return attend(q, k, v, **words)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", record)
+    model = models.build(preset)
+    with torch.no_grad(), Recorder() as run, torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        model(torch.randn(2, model.config.in_channels, model.config.image_size, model.config.image_size), torch.zeros(2))
+    assert types and all(found == {dtype} for found in types)
+    assert not any("softmax" in name or name == "bmm" for name, _ in run.seen)
