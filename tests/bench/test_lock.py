@@ -117,8 +117,8 @@ def test_an_owner_that_was_taken_for_dead_writes_nothing_more(tmp_path, monkeypa
             assert time.monotonic() < until
             time.sleep(0.2)
     assert f"process {owner.pid} on elsewhere, which is dead" in taken.note
-    woken.set()
     os.kill(owner.pid, signal.SIGCONT)
+    woken.set()  # it waits for the process to notice, so not before
     assert f"was taken over by process {os.getpid()} on {socket.gethostname()}" in said.get(timeout=30)
     owner.join()
     taken.check()

@@ -17,8 +17,8 @@ from bench.train import Trainer
 def test_work_trains_everything_and_freezes_the_targets_between(tiny, tmp_path, data, monkeypatch):
     order = []
     start = Trainer.start
-    monkeypatch.setattr(Trainer, "start", lambda self, note=None: (
-        order.append((self.run.role, (tmp_path / "tiny" / "protocol.json").exists())), start(self, note))[1])
+    monkeypatch.setattr(Trainer, "start", lambda self, *told: (
+        order.append((self.run.role, (tmp_path / "tiny" / "protocol.json").exists())), start(self, *told))[1])
     path = tiny(budget=320)
     assert worker.work(path, tmp_path, data) == 0
     assert Counter(order) == {("pilot", False): 3, ("paired", True): 6, ("null", True): 3}
