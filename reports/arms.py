@@ -120,9 +120,12 @@ def _images(record: dict, images: float, tau: float) -> float:
 
 
 def _seconds(record: dict, images: float, tau: float) -> float:
-    """The training clock at these images, linear between evaluations."""
+    """The training clock at these images, linear between evaluations; beyond the last, of a run that diverged, at its mean pace."""
     points = sorted({(0.0, 0.0)} | {(e["images"], number(e["seconds"])) for e in record["evaluations"]})
-    return float(np.interp(min(images, tau), *np.array(points).T)) if len(points) > 1 else math.nan
+    at, (last, seconds) = min(images, tau), points[-1]
+    if len(points) < 2:
+        return math.nan
+    return seconds * at / last if at > last else float(np.interp(at, *np.array(points).T))
 
 
 def _flops(record: dict, images: float, tau: float) -> float:

@@ -99,7 +99,8 @@ def _staged(n: int, verdict: str) -> str:
 
 
 def _final(claim: dict, method: str, evidence: Evidence) -> Finding:
-    arms = [arm for arm in evidence.of(method) if arm.result and arm.result.final.n >= words.INTERVAL_SEEDS]
+    arms = [arm for arm in evidence.arms if arm.row["role"] == "paired" and arm.row["method"] == method and arm.result  # no target needed
+            and not arm.row["withheld"].startswith("gate") and arm.result.final.n >= words.INTERVAL_SEEDS]
     if not arms:
         return _untold(evidence, method)
     finals = [arm.result.final for arm in arms if arm.result]
@@ -166,7 +167,7 @@ def _versus(evidence: Evidence, first: str, second: str) -> Step | None:
 
 def _clean(evidence: Evidence, cell: str, labels: Iterable[str | None]) -> bool:
     """Whether no gate failed for these arms."""
-    return not any(arm.row["withheld"] for arm in evidence.arms if arm.row["cell"] == cell and arm.row["method"] in labels)
+    return not any(arm.row["withheld"].startswith("gate") for arm in evidence.arms if arm.row["cell"] == cell and arm.row["method"] in labels)
 
 
 def _steps(steps: Sequence[Step], verdict: str) -> Finding:

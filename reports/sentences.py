@@ -68,7 +68,7 @@ def _verdicts(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def _measured(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """The claims that probes decide."""
     for claim in report["claims"]:
-        if claim["test"] in ("probe", "growth") and claim["runs"]:
+        if claim["test"] in ("probe", "probe_range", "growth") and claim["runs"]:
             yield f"{claim['id']}: {formats.scaled(claim['verdict'], report['scale'])}. {claim['evidence']}.", claim["runs"]
 
 

@@ -53,6 +53,12 @@ def value(record: dict, probe: str) -> float:
     return values[-1] if values else math.nan
 
 
+def shallowest(record: dict) -> float:
+    """||h_0||, the norm that Theorem 3.1 bounds: of the shallowest decoder block. The mean over blocks falls with N under `constant` by itself."""
+    blocks = next((p["blocks"] for p in record.get("probes", []) if p["probe"] == "feature_norm" and p.get("blocks")), [math.nan])
+    return number(blocks[0])
+
+
 def _short(values: Iterable[float]) -> list[float]:
     """Five digits: what a figure shows."""
     return [float(f"{value:.5g}") for value in values]
@@ -71,7 +77,7 @@ def _row(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
             "sum_squares": math.fsum(kappa**2 for kappa in kappas) if kappas else None,
             "bound": math.fsum(kappas) + 1 if kappas else None,
             "kappas": kappas, "blocks": {name: _blocks(runs, name) for name in ("feature", "gradient")},
-            "largest_spike": max(number(p.get("largest", 1.0)) for run in runs for p in run.get("probes", []) if p["probe"] == "loss_spikes"),
+            "largest_spike": max((number(p.get("largest", 1.0)) for run in runs for p in run.get("probes", []) if p["probe"] == "loss_spikes"), default=1.0),
             "shares": shares.mean(0).tolist() if len(shares) else [], **{q: _mean([value(run, q) for run in runs]) for q in QUANTITIES}}
 
 
@@ -105,8 +111,8 @@ def exponents(records: Records, name: str, method: str) -> dict[int, float]:
     cells = [cell for cell in records.cells if family(cell) == name]
     for cell in cells:
         for run in measured(records, cell, method):
-            if run["start"].get("skips") and value(run, "feature_norm") > 0:
-                points.setdefault(run["seed"], {})[run["start"]["skips"]] = value(run, "feature_norm")
+            if run["start"].get("skips") and shallowest(run) > 0:
+                points.setdefault(run["seed"], {})[run["start"]["skips"]] = shallowest(run)
     return {seed: float(np.polyfit(np.log(list(those)), np.log(list(those.values())), 1)[0])
             for seed, those in sorted(points.items()) if len(those) == len(cells) >= LEAST_CELLS}
 
@@ -118,7 +124,7 @@ def _growth(records: Records, name: str, method: str) -> dict[str, Any] | None:
     rows = [_row(cell, method, runs) for cell in records.cells if family(cell) == name and (runs := measured(records, cell, method))]
     interval = stats.paired(list(found.values()))[0] if len(found) > 1 else stats.Interval(next(iter(found.values())), math.nan, math.nan)
     return {"family": name, "method": method, "exponent": interval.value, "low": interval.low, "high": interval.high, "n": len(found),
-            "points": sorted([row["skips"], row["feature_norm"]] for row in rows)}
+            "points": sorted([row["skips"], row["blocks"]["feature"]["norm"][0]] for row in rows if row["blocks"]["feature"]["norm"])}
 
 
 # Which prediction each quantity is set beside.

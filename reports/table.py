@@ -10,7 +10,7 @@ Row = tuple[str, ...]
 
 TEX = str.maketrans({"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
                      "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-                     "≥": r"$\geq$", "≤": r"$\leq$", "–": "--", "×": r"$\times$"})
+                     "≥": r"$\geq$", "≤": r"$\leq$", "–": "--", "×": r"$\times$", "→": r"$\to$"})
 
 
 @dataclass(frozen=True)

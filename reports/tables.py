@@ -79,7 +79,7 @@ def final(report: Report) -> Table:
 
 def axes(report: Report) -> Table:
     """Images, seconds and FLOPs side by side."""
-    rows = [(c["cell"], c["method"], headline(c), *(say.interval(c["axes"][axis]["speedup"]) for axis in ("seconds", "flops")),
+    rows = [(c["cell"], c["method"], headline(c), *(say.interval(c["axes"][axis]["speedup"], c["bound"]) for axis in ("seconds", "flops")),
              *(_reach(c["axes"][axis]["to_target"]) for axis in ("images", "seconds", "flops"))) for c in _shown(report)]
     return Table("axes", "The same speedup in training images, in training seconds on the machine of the runs, and in floating-point operations "
                  "(three forward passes an image); and what the target takes, baseline → arm, geometric means.",
@@ -157,7 +157,7 @@ def probed(report: Report) -> Table:
     rows = [(r["cell"], str(r["skips"]), r["method"], *(say.DASH if r[key] is None else f"{r[key]:.3g}" for key in ("sum_squares", "bound")),
              say.significant(r["feature_norm"]), _banded(r, "feature"), say.significant(r["gradient_norm"]), _banded(r, "gradient"),
              say.significant(r["input_sensitivity"]), say.significant(r["update_ratio"]),
-             f"{r['loss_spikes']:.1f}" + (f", up to {r['largest_spike']:.1f}x" if r["loss_spikes"] else ""), str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
+             say.DASH if r["loss_spikes"] is None else f"{r['loss_spikes']:.1f}" + (f", up to {r['largest_spike']:.1f}x" if r["loss_spikes"] else ""), str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
     return Table("probed", "Geometric means over seeds. Predictions: the sum of squared factors for norm and gradient, and for the response the bound with all "
                  "Lipschitz constants 1, the sum of the factors + 1; a dash: the method has no fixed factor. Oscillation: half the band in a moving window of 9 probes, over the second half of training; in brackets, of the norm. Response: of the output "
                  "to the worst small change of the input. Update: norm of a step over the norm of the weights. Spikes of the loss: mean count, and the "
@@ -175,7 +175,7 @@ def growth(report: Report) -> Table:
     """Growth with depth."""
     rows = [(g["family"], g["method"], f"{g['exponent']:.2f}" + (f" [{g['low']:.2f}, {g['high']:.2f}]" if say.finite(g["low"]) else ""), str(g["n"]))
             for g in (report["stability"] or {}).get("growth", [])]
-    return Table("growth", "Growth of the feature norm with the number of long skips N: exponent p of N^p, with a 95 % t interval over seeds. "
+    return Table("growth", "Growth of the norm of the shallowest decoder block with the number of long skips N: exponent p of N^p, with a 95 % t interval over seeds. "
                  "0: the norm does not depend on the depth.", ("family", "method", "exponent", "seeds"), rows, frozenset({3}))
 
 
