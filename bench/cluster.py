@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -118,6 +119,7 @@ def parameters(chosen: Profile, name: str, cores: int) -> dict[str, Any]:
 def _typed(key: str, value: Any, kind: Any) -> Any:
     """A value of the type that submitit declares for it; BadInput if it is none."""
     try:
-        return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
+        found = TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
+        return list(found) if isinstance(found, Iterator) else found  # an Iterable is checked as it is read, and read once
     except ValidationError as error:
         raise BadInput(f"--set: {key}: {value!r}: {error.errors()[0]['msg']}") from None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import submitit
 
 PYTHON = shlex.join([sys.executable, "-S", "bench/hold.py", sys.executable])  # in the snapshot, where a job starts
+LOCAL_TIME = 365 * 24 * 60  # minutes; submitit ends a local job after three requeues at its time
 REQUEUES = 1000  # submitit counts a preemption near the end of the time as a timeout; our own record says what goes forward
 
 
@@ -42,13 +43,14 @@ def submit(suite: Suite, o: argparse.Namespace) -> int:
     everything = plan(suite)
     wanted = worker.needed(everything, select(everything, o.only))
     _check_tracking(o)
+    folder = Path(o.root).resolve() / suite.name
     if o.cluster == "local":
-        return _submit_local(suite, everything, wanted, o)
+        with nullcontext() if o.dry_run else _alone(folder):
+            return _submit_local(suite, everything, wanted, o)
     chosen = cluster.profile(o)
     if not scheduler.present():
         raise BadInput("--cluster: 'slurm' needs sbatch, which is not on this machine; choose local")
     scheduler.check_partition(chosen.partition, chosen.time)
-    folder = Path(o.root).resolve() / suite.name
     _check_path(folder)
     with nullcontext() if o.dry_run else _alone(folder):
         return _submit_slurm(suite, everything, wanted, chosen, folder, o)
@@ -87,8 +89,9 @@ def _submit_slurm(suite: Suite, everything: list[Run], wanted: list[Run], chosen
         return 0
     if not left and (not held or _waiting(folder, "report")):
         return 0
-    scheduler.check_shared({"--root": Path(o.root), "--data": Path(o.data)},
-                           [f"--{key}={value}" for key in ("partition", "account", "qos") if (value := getattr(chosen, key))])
+    with _no_outer_job():
+        scheduler.check_shared({"--root": Path(o.root), "--data": Path(o.data)},
+                               [f"--{key}={value}" for key in ("partition", "account", "qos") if (value := getattr(chosen, key))])
     _prepare(suite, everything, wanted, o)
     worker.forget_failures(left, o.root)
     code = snapshot.take(suite, o.root)
@@ -255,7 +258,7 @@ def _start(work: Work, o: argparse.Namespace, jobs: int, folder: Path, name: str
     import submitit
 
     executor = submitit.AutoExecutor(folder=folder / "jobs", cluster="local")
-    executor.update_parameters(timeout_min=o.time or Profile().time, name=name)
+    executor.update_parameters(timeout_min=o.time or LOCAL_TIME, name=name)
     if o.gpus_per_node:
         executor.update_parameters(gpus_per_node=o.gpus_per_node)
     with _own_streams(), executor.batch():
@@ -283,6 +286,11 @@ def cancel(name: str, root: Path, dry_run: bool) -> int:
     folder = Path(root) / name
     if not (folder / "submitted.json").is_file():
         raise BadInput(f"suite: {name!r} has no submitted jobs in {root}")
+    with nullcontext() if dry_run else _alone(folder):  # not in the midst of a submission
+        return _cancel(name, folder, dry_run)
+
+
+def _cancel(name: str, folder: Path, dry_run: bool) -> int:
     live = scheduler.queued(folder)  # by name and number: an id that was handed out again is not ours
     if live and not dry_run:
         _scancel(live)

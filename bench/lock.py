@@ -110,6 +110,15 @@ def started(pid: int) -> str | None:
     return None if stat[0] in "ZX" else stat[19]
 
 
+def held(path: Path) -> bool:
+    """Whether the lock at `path` has a living owner."""
+    try:
+        owner = json.loads(path.read_text())
+        return alive(owner if isinstance(owner, dict) else {}, path)
+    except (FileNotFoundError, ValueError, KeyError):
+        return False
+
+
 def alive(owner: dict, path: Path, now: float | None = None) -> bool:
     """Whether the owner written in the lock at `path` still lives. now: by the clock of the file system, else by ours."""
     if owner.get("host") != socket.gethostname():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 NAME = "skipbench.run"  # tag: the run folder, or `cell DATASET/BACKBONE`, that an MLflow run stands for
-SENT = "skipbench.events"  # tag: events whose points are stored
+SENT = "skipbench.measured"  # tag: events whose points are stored
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # nothing phones out
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}  # by default it waits minutes for a server that went away

@@ -1,7 +1,7 @@
 """Projects run folders into MLflow: idempotent, incremental, one writer; MLflow can be deleted and made again.
 
-How far a run is projected is kept with MLflow itself, as the number of its events, `resume` lines not counted: a
-resumed run's log equals the uninterrupted one but for those and the clocks, so what is written again after a crash is
+How far a run is projected is kept with MLflow itself, as the number of its events that hold metrics (how many others there
+are depends on how often it is saved and probed): of those a resumed run's log equals the uninterrupted one but for the clocks, so what is written again after a crash is
 not logged twice. A pass may end between any two requests: what is about to be sent is noted first, what marks a run as
 up to date is written last, and a pass that finds the first without the second asks MLflow which points it has.
 """
@@ -88,9 +88,10 @@ def _project(client: MlflowClient, experiment: str, run: Run | None, parent: str
     if DESCRIBED not in run.data.tags:
         _describe(client, run, config["spec"], events[0])
     extractor = config["spec"]["evaluation"]["extractor"]
-    sent = _send(client, run, events, extractor)
+    measured = [event for event in events if event["event"] in METRICS]
+    sent = _send(client, run, measured, extractor)
     _conclude(client, run, folder, status, events[-1]["time"])
-    done = max(len(events), _count(run, SENT))
+    done = max(len(measured), _count(run, SENT))
     store.set_tags(client, run.info.run_id, {**_remarks(events, extractor), SENT: str(done), **marks})
     summary.changed, summary.points = summary.changed + 1, summary.points + sent
 
@@ -100,11 +101,7 @@ def standing(folder: Path) -> str:
 
     The lock is looked at first: a run writes its result before it lets go.
     """
-    path, held = folder / "lock", False
-    try:
-        held = lock.alive(json.loads(path.read_text()), path)
-    except (FileNotFoundError, ValueError, KeyError):
-        pass  # nobody has it
+    held = lock.held(folder / "lock")
     if (folder / "result.json").is_file():
         return str(reading.read_json(folder / "result.json")["status"])
     if (folder / "error.json").is_file() and not held:

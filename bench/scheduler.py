@@ -27,7 +27,7 @@ def present() -> bool:
 def ask(*command: str, wait: float = WAIT) -> str | None:
     """What a command prints, None if it is not there, fails or does not answer."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=wait)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=wait)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -108,7 +108,7 @@ def check_partition(name: str | None, minutes: int) -> None:
 
 def _minutes(text: str) -> float:
     """Minutes of SLURM's [days-]hours:minutes:seconds; inf for infinite."""
-    if text == "infinite":
+    if ":" not in text:  # infinite, or whatever a site says instead of a time
         return math.inf
     days, _, clock = text.rpartition("-")
     hours, minutes, _ = ([0, 0, 0, *map(int, clock.split(":"))])[-3:]

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import scheduler
+from bench import lock, scheduler
 from bench.eventlog import tail
 from bench.record import state
 from reports import reading
@@ -19,8 +19,6 @@ from reports import reading
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
-
-SILENT = 300.0  # seconds without an event after which a run that is not done counts as stopped
 
 
 def show(root: Path, name: str, watch: float | None = None) -> None:
@@ -87,7 +85,7 @@ def describe(folder: Path, budget: int) -> tuple[str, str, str, str]:
     images, distance = last.get("images", 0), last_distance(folder / "events.jsonl")
     if standing == "failed":
         return "failed", f"{images:,}", _number(distance), ""
-    alive = time.time() - last.get("time", 0) < SILENT and (folder / "lock").is_file()
+    alive = lock.held(folder / "lock")
     seconds = last.get("seconds")
     left = f"{(budget - images) * seconds / images:,.0f} s" if alive and seconds and images else ""
     return "running" if alive else "stopped", f"{images:,}", _number(distance), left

@@ -54,7 +54,7 @@ class _Worker:
         """See the function `work`."""
         while still := [run for run in wanted if self._open(run)]:
             if not any([self._try(run) for run in still]):
-                if not _can_proceed(still, self.everything, self.root):
+                if not _can_proceed(still, self.everything, self.root, self.given_up):
                     break
                 time.sleep(POLL)
         return int(any(state(run.folder(self.root)) != "done" for run in wanted))
@@ -112,10 +112,10 @@ def forget_failures(runs: Iterable[Run], root: Path) -> None:
         (run.folder(root) / "error.json").unlink(missing_ok=True)
 
 
-def _can_proceed(open_runs: list[Run], everything: list[Run], root: Path) -> bool:
+def _can_proceed(open_runs: list[Run], everything: list[Run], root: Path, given_up: set[str]) -> bool:
     """Whether waiting helps: not if all that is open waits for pilots of which one failed."""
     pilots = [run for run in everything if run.role == "pilot"]
-    failed = any(state(run.folder(root)) == "failed" for run in pilots)
+    failed = any(state(run.folder(root)) == "failed" or run.id in given_up for run in pilots)
     return not (failed and all(run.role != "pilot" for run in open_runs) and not protocol.frozen(everything, root))
 
 

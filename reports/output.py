@@ -44,13 +44,13 @@ def write(root: Path | str, suite: str, out: Path | str | None = None, baseline:
     drawn, made = figures(report), tables(report)
     for name in ("figures", "tables"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    _put(folder / "report.json", encode(report))
     for table in made:
         _table(folder / "tables", table)
     for figure in drawn:
         _put(folder / "figures" / f"{figure.name}.svg", figure.svg)
     _put(folder / "report.md", markdown(report, made, drawn))
     _put(folder / "index.html", page.render(report, made, drawn, page.grids(own.folder, report)))
+    _put(folder / "report.json", encode(report))  # last: by it `sync` knows a report that is whole
     return folder / "index.html"
 
 
