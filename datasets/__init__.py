@@ -34,7 +34,7 @@ def prepare(name: str, root: Path, options: Options = Options()) -> Store:
         try:
             with Writer(root, dataset) as writer:
                 if not Store.exists(root, name):  # another process may have made it while this one waited
-                    dataset.prepare(writer, replace(options, workers=options.workers or os.cpu_count() or 1))
+                    dataset.prepare(writer, replace(options, workers=options.workers or len(os.sched_getaffinity(0))))
         except OSError as error:
             raise ValueError(f"dataset {name}: {error.filename or root}: {error.strerror or error}; what was prepared so far "
                              "is kept, the same command goes on") from error

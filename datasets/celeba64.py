@@ -44,7 +44,7 @@ def _train(path: Path) -> set[str]:
     if not path.is_file():
         raise ValueError(f"--source: {path} is missing; celeba64 is made from {ORIGINALS}")
     rows = [line.split() for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    bad = next((row for row in rows if len(row) != 2 or row[1] not in "012"), None)
+    bad = next((row for row in rows if len(row) != 2 or row[1] not in ("0", "1", "2")), None)
     if bad:
         raise ValueError(f"{path}: {' '.join(bad)[:80]!r} is not an image and its split, 0, 1 or 2")
     return {name for name, split in rows if split == TRAIN}

@@ -44,7 +44,8 @@ def prepare(writer: Writer, options: Options) -> None:
     train, val = (_split(options.source, name) for name in ("train2014", "val2014"))
     path = Path(options.source or "")
     writer.facts |= originals.check_count("coco256", path, len(train.images), DATASET.count or 0, options.partial)
-    originals.check_count("coco256", path, len(val.images), VAL, options.partial, "val images")
+    if originals.check_count("coco256", path, len(val.images), VAL, options.partial, "val images"):
+        writer.facts |= {"partial": True, "published": DATASET.count, "val_images": len(val.images)}
     _check_device(options.device)
     names = (options.autoencoder or AUTOENCODER, options.text_encoder or TEXT_ENCODER)
     writer.resume(originals.identity(train.images + val.images, DATASET.recipe, train.captions, val.captions, names))

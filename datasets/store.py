@@ -98,9 +98,9 @@ class Store:
             manifest = json.loads((path / "manifest.json").read_text())
         except FileNotFoundError:
             raise ValueError(f"dataset {name}: not prepared in {root}; run: python -m bench data prepare {name}") from None
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"dataset {name}: {path / 'manifest.json'} is not JSON ({error})") from None
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
             raise ValueError(f"dataset {name}: {path / 'manifest.json'} is not of format {FORMAT}; prepare it again")
         store = cls(path, manifest)
         for file, entry in manifest["files"].items():
@@ -220,6 +220,8 @@ class Writer:
         except BlockingIOError:
             print(f"dataset {self.dataset.name}: another process prepares it in {self.root}; waiting", file=sys.stderr)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if not (self.path / ".identity").is_file():  # nothing to go on with: it must not get into the store
+            shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(exist_ok=True)
         return self
 
