@@ -1,8 +1,8 @@
 """A run on several processes: torch's DDP, one process per device, started by torchrun.
 
-    torchrun --standalone --nproc-per-node 2 -m bench.ranks SUITE RUN ROOT DATA
+    torchrun --standalone --nproc-per-node 2 -m bench.ranks SUITE RUN ROOT DATA WORKER
 
-is what a worker starts for a run whose suite says `processes: 2`. Every rank draws the global batch and takes its slice;
+is what a worker (process id WORKER) starts for a run whose suite says `processes: 2`. Every rank draws the global batch and takes its slice;
 rank 0 alone holds the folder's lock, writes the log, evaluates and saves.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -20,13 +21,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bench import hold
+from bench import hold, lock
 from bench.lock import Locked
+from bench.record import state
 
 if TYPE_CHECKING:
     from bench.plan import Run
 
-HELD = 75  # exit code: another process has the folder
 PATIENCE = timedelta(days=1)  # the others wait while rank 0 evaluates
 
 
@@ -68,24 +69,30 @@ def launch(run: Run, suite: str, root: Path, data: Path) -> None:
     """
     suite = str(Path(suite).resolve()) if Path(suite).exists() else suite
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(run.spec["processes"]),
-               "-m", "bench.ranks", suite, run.id,
-               str(Path(root).resolve()), str(Path(data).resolve())]
+               "-m", "bench.ranks", suite, run.id, str(Path(root).resolve()), str(Path(data).resolve()), str(os.getpid())]
+    folder = run.folder(root)
+    _refuse_if_held(folder)
     with hold.held():
         process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     _, said = process.communicate()
-    if f"exitcode  : {HELD}" in said.replace("\t", "") or process.returncode == HELD:
-        raise Locked(f"{run.folder(root)}: in use by another process")
-    if process.returncode:
+    if process.returncode and state(folder) != "done":  # which rank torchrun blames says nothing: the folder does
+        _refuse_if_held(folder)
         raise RuntimeError(f"{' '.join(command[2:6])}: exit code {process.returncode}: {said[-2000:]}")
 
 
-def main(suite: str, name: str, root: str, data: str) -> None:
-    """One rank of a run."""
+def _refuse_if_held(folder: Path) -> None:
+    if lock.held(folder / "lock"):
+        raise Locked(f"{folder}: in use by another process")
+
+
+def main(suite: str, name: str, root: str, data: str, worker: str) -> None:
+    """One rank of a run, which leaves with the worker that asked for it."""
     import bench
     from bench import suite as suites
     from bench.plan import plan
     from bench.train import Trainer, execute
 
+    threading.Thread(target=_leave_with, args=(int(worker), lock.started(int(worker))), daemon=True).start()
     run = next(run for run in plan(suites.load(suite)) if run.id == name)
     cuda = run.spec["device"] == "cuda"
     if cuda:
@@ -95,11 +102,18 @@ def main(suite: str, name: str, root: str, data: str) -> None:
         try:
             execute(run, Path(root), Path(data), time.time() - bench.STARTED)
         except Locked:
-            os._exit(HELD)  # the others wait for a rank 0 that will not come: torchrun ends them
+            os._exit(1)  # the others wait for a rank 0 that will not come: torchrun ends them
     else:
         trainer = Trainer(run, run.folder(Path(root)), Path(data))
         trainer.follow()
     dist.destroy_process_group()
+
+
+def _leave_with(worker: int, born: str | None) -> None:
+    """A scheduler may lose sight of processes whose first one has ended: without a worker nobody asks for this run."""
+    while born is None or lock.started(worker) == born:  # None: no process table to look into
+        time.sleep(1)
+    os._exit(1)
 
 
 if __name__ == "__main__":

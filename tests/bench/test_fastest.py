@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import multiprocessing
 import shutil
+import time
 
 import pytest
 import torch
 import yaml
 
-from bench import fastest, perf, runner, suite as suites
+from bench import fastest, lock, perf, ranks, runner, suite as suites
+from bench.lock import Locked
 from bench.plan import plan
 from bench.runner import run as run_suite
 from bench.train import Trainer, execute
@@ -154,6 +157,32 @@ def test_a_killed_run_on_two_processes_resumes(tiny, tmp_path, data):
         return [(e["event"], e["images"], e.get("loss"), e.get("fid")) for e in events if e["event"] != "resume"]
 
     assert numbers(again) == numbers(whole) and any(e["event"] == "resume" for e in again)
+
+
+def test_ranks_leave_with_their_worker(tiny, tmp_path, data):
+    """A scheduler that lost sight of them would let them train on. What they leave is taken up; what is done is no failure."""
+    path = tiny(name="left", processes=2, budget=3200, arms=["none"], checkpoints=20)
+    run = next(run for run in plan(suites.load(path)) if run.spec["seed"] == 100)
+    folder = run.folder(tmp_path)
+    worker = multiprocessing.get_context("spawn").Process(target=ranks.launch, args=(run, path, tmp_path, data))
+    worker.start()
+    until = time.monotonic() + 120
+    while not list((folder / "checkpoints").glob("*.pt")):
+        assert worker.is_alive() and time.monotonic() < until
+        time.sleep(0.05)
+    owner = json.loads((folder / "lock").read_text())["pid"]
+    with pytest.raises(Locked, match="in use by another process"):
+        ranks.launch(run, path, tmp_path, data)
+    worker.kill()
+    worker.join()
+    while lock.started(owner):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert not (folder / "result.json").exists()
+    for _ in range(2):  # the second time there is nothing left to do
+        ranks.launch(run, path, tmp_path, data)
+        log = (folder / "events.jsonl").read_text()
+        assert log.count('"event": "resume"') == 1 and log.count('"event": "end"') == 1
 
 
 def test_processes_must_divide_the_batch(tiny):
