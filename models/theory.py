@@ -20,14 +20,17 @@ from models.scaling import REGISTRY, Scaling, Where
 def factors(scaling: Scaling) -> list[float] | None:
     """kappa_1 .. kappa_N of a network's method, asked of the method itself; None if it does more than multiply each skip
     by a fixed number."""
-    if any(True for _ in scaling.parameters()) or type(scaling).join is not Scaling.join:
+    kind = type(scaling)
+    if any(True for _ in scaling.parameters()) or kind.join is not Scaling.join or kind.residual is not Scaling.residual:
         return None
     shapes = [(1, where.tokens, where.channels) if where.tokens else (1, where.channels, 4, 4) for where in scaling.wheres]
     return [float(scaling.skip(torch.ones(shape, dtype=torch.float64), where).mean()) for shape, where in zip(shapes, scaling.wheres, strict=True)]
 
 
 def coefficients(method: str, n: int, **parameters: float) -> list[float]:
-    """kappa_1 .. kappa_n of a method by its name; ValueError for one that does not multiply by fixed numbers."""
+    """kappa_1 .. kappa_n of a method by its name; ValueError for one that is unknown or does not multiply by fixed numbers."""
+    if method not in REGISTRY:
+        raise ValueError(f"method {method!r} is unknown; choose from {', '.join(REGISTRY)}")
     wheres = [Where(index=i, N=n, level=i, levels=n, channels=4, tokens=4, trunk=4, patches=4) for i in range(1, n + 1)]
     found = factors(REGISTRY[method](wheres, **parameters))
     if found is None:

@@ -11,18 +11,22 @@ time        an image takes at most `most` times the baseline's training time
 probe       the last value of `probe` is lower than the baseline's, on the same seeds
 probe_range  the same of every arm of `method` whose `parameter` lies in [least, most]
 growth      the norm of hidden features grows more slowly with the number of skips than the baseline's, on the same seeds
+bounded     in every family of backbones that norm grows with an exponent of at most `most`
+
+A number is made over the cells that have three pairs or more; it says over how many of the claim's cells where not over all.
+A bound, >= or <=, counts for what it supports, as in the words.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from reports import formats, labels as labels_of, pooled, stability, stats, words
+from reports import formats, labels as labels_of, sentences, stability, stats, words
 from reports.arms import Arm
 from reports.cells import curves
 from reports.comparison import Comparison, compare, spread
@@ -51,8 +55,8 @@ class Evidence:
     arms: list[Arm]
 
     def of(self, method: str) -> list[Arm]:
-        """The arms of a method that may enter a result over cells."""
-        return [arm for arm in self.arms if arm.row["role"] == "paired" and arm.row["method"] == method and arm.pools]
+        """The arms of a method, one per cell."""
+        return [arm for arm in self.arms if arm.row["role"] == "paired" and arm.row["method"] == method]
 
     def label(self, name: str) -> str | None:
         """The arm that a claim means by a name: the one without parameters if there is one, else the first of that name.
@@ -64,33 +68,99 @@ class Evidence:
                   if label == name or (labels_of.bare(label), labels_of.read(label)[1]) == (method, factor)]
         return None if not labels else name if name in labels else labels[0]
 
+    def runs(self, label: str, *statuses: str) -> list[dict]:
+        """The records of an arm in the claim's cells, of these statuses."""
+        return [m["record"] for c in self.cells for m in self.records.members(c["cell"], "paired", label)
+                if m["record"] and m["record"]["status"] in statuses]
 
-def _speedup(claim: dict, method: str, evidence: Evidence) -> Finding:
-    shown, n, bound, runs = _over_cells(evidence.of(method))
-    if not runs:
-        return _untold(evidence, method)
-    verdict = _staged(n, words.claim(shown.low, shown.high, claim["number"], bound))
-    return Finding(verdict, f"speedup {formats.interval(shown, bound)}", runs)
-
-
-def _untold(evidence: Evidence, method: str) -> Finding:
-    """Why there is nothing to say of a method that may have runs."""
-    rows = [arm.row for arm in evidence.arms if arm.row["role"] == "paired" and arm.row["method"] == method and arm.row["runs"]]
-    if not any(evidence.records.runs[run]["method"] == method for row in rows for run in row["runs"]):
-        return Finding()
-    reasons = sorted({row["withheld"] or row["label"] or row["word"] for row in rows})
-    return Finding(words.INCONCLUSIVE if any(row["n"] for row in rows) else words.NOT_TESTED,
-                   f"no number to judge by: {', '.join(reasons)}", sorted({run for row in rows for run in row["runs"]}))
+    def full(self, label: str) -> str:
+        """An arm with every parameter of its method, as its runs have it; the label where none is recorded."""
+        spec = next((run["spec"]["method"] for run in self.records.runs.values() if run["method"] == label), {})
+        given = ", ".join(f"{key}={value!r}" for key, value in spec.items() if key != "name")
+        return labels_of.join(f"{spec['name']}({given})", labels_of.read(label)[1]) if given else label
 
 
-def _over_cells(arms: Sequence[Arm]) -> tuple[Interval, int, str, list[str]]:
-    """Speedup over the cells that have a headline, fewest pairs, bound, runs."""
-    cells = {arm.row["cell"]: arm for arm in arms if arm.result and pooled.enters(arm.result)}
-    if not cells:
-        return Interval(), 0, "", []
-    results = {name: arm.result for name, arm in cells.items() if arm.result}
-    return (pooled.mean(results).interval().exp(), min(c.n for c in results.values()), pooled.bound_of(results),
-            sorted({run for arm in cells.values() for run in arm.row["runs"]}))
+@dataclass(frozen=True)
+class Part:
+    """What one cell, or one family of cells, adds to a number: mean and deviation over n pairs, its runs, its bound."""
+
+    mean: float
+    sd: float
+    n: int
+    runs: list[str]
+    bound: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A number over cells, n the fewest pairs of a cell, and how to say it."""
+
+    shown: Interval
+    n: int
+    bound: str
+    runs: list[str]
+    said: str
+
+    def above(self, limit: float) -> bool:
+        """Whether it lies above the limit as a whole, which a lower bound may show too."""
+        return self.shown.low > limit and self.bound in ("", ">=")
+
+    def below(self, limit: float) -> bool:
+        """The same the other way round."""
+        return self.shown.high < limit and self.bound in ("", "<=")
+
+
+def tested(claim: dict, label: str, evidence: Evidence) -> Finding:
+    """What a suite says of a claim about an arm (label: "" if it is about none), and how many of the runs it rests on diverged."""
+    found = TESTS[claim["test"]](claim, label, evidence)
+    lost = [run["run"] for one in _about(claim, label, evidence) for run in evidence.runs(one, "diverged")]
+    if not lost:
+        return found
+    if found == Finding():
+        found = Finding(words.INCONCLUSIVE, "no number to judge by")
+    said = f"{formats.plural(len(lost), 'run')} diverged{'' if claim['test'] in COUNTED else ' and left out'}"
+    return Finding(found.verdict, f"{found.evidence}; {said}", sorted({*found.runs, *lost}))
+
+
+COUNTED = ("speedup", "order", "range", "tuned", "same")  # where a run that diverged counts as not reaching the target
+
+
+def _about(claim: dict, label: str, evidence: Evidence) -> list[str]:
+    """The arms whose runs a claim rests on."""
+    baseline = evidence.records.baseline
+    if claim["test"] == "parameters":
+        return []
+    if "order" in claim:
+        return [one for name in claim["order"] if (one := evidence.label(name))]
+    if claim["test"] == "tuned":
+        return [label, *_rates(evidence)]
+    return [*_values(claim, evidence), baseline] if "parameter" in claim else [label] if claim["test"] == "bounded" else [label, baseline]
+
+
+def _pool(evidence: Evidence, name: str, parts: Sequence[Part], slope: bool = False) -> Step | None:
+    """A number over cells, equal weights: of logs of ratios, or of slopes. None without a part.
+
+    Cells below three pairs are left out; where all are, there are points only.
+    """
+    enough = [part for part in parts if part.n >= words.INTERVAL_SEEDS]
+    used = enough or [part for part in parts if part.n]
+    if not used:
+        return None
+    shown = (stats.satterthwaite([p.mean for p in used], [p.sd for p in used], [p.n for p in used]).interval() if enough
+             else Interval(float(np.mean([p.mean for p in used]))))
+    bounds = {part.bound for part in used} - {""}
+    bound = "" if not bounds else bounds.pop() if len(bounds) == 1 else "mixed"
+    n, runs = min(part.n for part in used), sorted({run for part in used for run in part.runs})
+    shown = shown if slope else shown.exp()
+    said = f"{name} {_slope(shown) if slope else formats.interval(shown, bound)}"
+    over = {evidence.records.runs[run]["dataset"] + "/" + evidence.records.runs[run]["backbone"] for run in runs}
+    said += f" over {len(over)} of {formats.plural(len(evidence.cells), 'cell')}" if len(over) < len(evidence.cells) else ""
+    return Step(shown, n, bound, runs, said + ("" if enough else f" ({formats.plural(n, 'seed')})"))
+
+
+def _slope(shown: Interval) -> str:
+    ends = f" [{shown.low:+.2f}, {shown.high:+.2f}]" if math.isfinite(shown.low) else ""
+    return f"{shown.value:+.2f}{ends}"
 
 
 def _staged(n: int, verdict: str) -> str:
@@ -98,109 +168,157 @@ def _staged(n: int, verdict: str) -> str:
     return words.POINTS if n < words.INTERVAL_SEEDS else words.PRELIMINARY if n < words.VERDICT_SEEDS else verdict
 
 
+def _one(step: Step, verdict: str, note: str = "") -> Finding:
+    """What one number says."""
+    return Finding(_staged(step.n, verdict), step.said + note, step.runs)
+
+
+def _all(steps: Mapping[str, Step | None], holds: Callable[[Step], bool], fails: Callable[[Step], bool], silent: Finding) -> Finding:
+    """What holds of every number: one that fails decides; one that is not there leaves it open. silent: without any."""
+    found = [step for step in steps.values() if step]
+    if not found:
+        return silent
+    verdict = (words.CONTRADICTED if any(map(fails, found)) else
+               words.SUPPORTED if all(map(holds, found)) and len(found) == len(steps) else words.INCONCLUSIVE)
+    return Finding(_staged(min(step.n for step in found), verdict),
+                   "; ".join(step.said if step else f"{name}: no number" for name, step in steps.items()),
+                   sorted({run for step in found for run in step.runs}))
+
+
+def _side(fails: bool, holds: bool) -> str:
+    return words.CONTRADICTED if fails else words.SUPPORTED if holds else words.INCONCLUSIVE
+
+
+def _silent(evidence: Evidence, labels: Iterable[str | None], why: str, targets: bool = False) -> Finding:
+    """Why there is nothing to say of arms that may have runs. targets: whether it takes a target to say something."""
+    ended = [[run["run"] for run in evidence.runs(label, "complete", "diverged")] if label else [] for label in labels]
+    if not all(ended):
+        return Finding()
+    if targets and all(c["target"] is None for c in evidence.cells):
+        return Finding(evidence="no target in this suite")
+    return Finding(words.INCONCLUSIVE, f"no number to judge by: {why}", sorted({run for runs in ended for run in runs}))
+
+
+def _speedup(claim: dict, method: str, evidence: Evidence) -> Finding:
+    step = _over_cells(evidence, method, "speedup")
+    return _one(step, words.claim(step.shown.low, step.shown.high, claim["number"], step.bound)) if step else _untold(evidence, method)
+
+
+def _over_cells(evidence: Evidence, method: str, name: str) -> Step | None:
+    """Speedup over the cells that have a headline."""
+    return _pool(evidence, name, [_part(arm.result, arm.row["runs"]) for arm in evidence.of(method)
+                                  if arm.pools and arm.result and math.isfinite(arm.result.speedup)])
+
+
+def _part(result: Comparison, runs: list[str]) -> Part:
+    return Part(result.mean, result.sd, result.n, runs, result.bound)
+
+
+def _untold(evidence: Evidence, method: str) -> Finding:
+    """Why there is no speedup of a method that may have runs."""
+    rows = [arm.row for arm in evidence.of(method)]
+    if not any(evidence.records.runs[run]["method"] == method for row in rows for run in row["runs"]):
+        return Finding()
+    reasons = sorted({sentences.unsaid(row, evidence.records.baseline) for row in rows})
+    return Finding(words.INCONCLUSIVE if any(row["n"] for row in rows) else words.NOT_TESTED,
+                   f"no number to judge by: {', '.join(reasons)}", sorted({run for row in rows for run in row["runs"]}))
+
+
 def _final(claim: dict, method: str, evidence: Evidence) -> Finding:
-    arms = [arm for arm in evidence.arms if arm.row["role"] == "paired" and arm.row["method"] == method and arm.result  # no target needed
-            and not arm.row["withheld"].startswith("gate") and arm.result.final.n >= words.INTERVAL_SEEDS]
-    if not arms:
-        return _untold(evidence, method)
-    finals = [arm.result.final for arm in arms if arm.result]
-    shown = stats.satterthwaite([f.mean for f in finals], [f.sd for f in finals], [f.n for f in finals]).interval().exp()
-    verdict = words.SUPPORTED if shown.high < 1 else words.CONTRADICTED if shown.low > 1 else words.INCONCLUSIVE
-    note = "" if abs(math.log(shown.value)) >= math.log1p(words.NOTABLE) else "; a gap under 1.3 % is not discussed as a difference"
-    if note and verdict != words.INCONCLUSIVE:
-        verdict = words.INCONCLUSIVE
-    return Finding(_staged(min(f.n for f in finals), verdict), f"distance at the full budget, arm / baseline, {formats.interval(shown)}{note}",
-                   sorted({run for arm in arms for run in arm.row["runs"]}))
+    arms = [arm for arm in evidence.of(method) if arm.result and not arm.row["withheld"].startswith("gate")]  # no target needed
+    step = _pool(evidence, "distance at the full budget, arm / baseline,",
+                 [Part(f.mean, f.sd, f.n, arm.row["runs"]) for arm in arms if arm.result and (f := arm.result.final).n])
+    if step is None:
+        return _silent(evidence, [method], "no pair of runs that came to the end and passed the gates")
+    small = abs(math.log(step.shown.value)) < math.log1p(words.NOTABLE)
+    return _one(step, words.INCONCLUSIVE if small else _side(step.above(1), step.below(1)),
+                "; a gap under 1.3 % is not discussed as a difference" if small else "")
 
 
 def _order(claim: dict, method: str, evidence: Evidence) -> Finding:
-    steps = [_versus(evidence, *pair) for pair in zip(claim["order"], claim["order"][1:], strict=False)]
-    if any(step is None for step in steps):
-        return Finding()
-    sides = [words.SUPPORTED if s.low > 1 else words.CONTRADICTED if s.high < 1 else words.INCONCLUSIVE for s, *_ in steps]
-    verdict = next((side for side in (words.CONTRADICTED, words.INCONCLUSIVE) if side in sides), words.SUPPORTED)
-    return _steps(steps, verdict)
+    pairs = list(zip(claim["order"], claim["order"][1:], strict=False))
+    return _versus_all(evidence, [(evidence.label(first), evidence.label(second)) for first, second in pairs])
 
 
 def _tuned(claim: dict, method: str, evidence: Evidence) -> Finding:
     """Against every learning rate of the baseline, so that none is picked on the runs that are compared."""
-    base = [label for label in evidence.records.suite["arms"] if labels_of.read(label)[0] == evidence.records.baseline]
-    steps = [_versus(evidence, method, label) for label in base]
-    if len(base) < 2 or any(step is None for step in steps):
-        return Finding(evidence=f"needs speedups over {evidence.records.baseline} at two learning rates or more")
-    least = min(s.low for s, *_ in steps)
-    worst = min(s.high for s, *_ in steps)
-    return _steps([step for step in steps if step], words.SUPPORTED if least > 1 else words.CONTRADICTED if worst < 1 else words.INCONCLUSIVE)
+    base = _rates(evidence)
+    if len(base) < 2:
+        return Finding(evidence=f"needs runs of {evidence.records.baseline} at two learning rates or more")
+    return _versus_all(evidence, [(method, label) for label in base], lower=True)
+
+
+def _rates(evidence: Evidence) -> list[str]:
+    """The baseline at every learning rate."""
+    return [label for label in evidence.records.suite["arms"] if labels_of.read(label)[0] == evidence.records.baseline]
+
+
+def _versus_all(evidence: Evidence, pairs: Sequence[tuple[str | None, str | None]], lower: bool = False) -> Finding:
+    """Whether the first of each pair of arms is faster than the second."""
+    if any(label is None or not evidence.runs(label, "complete", "diverged") for pair in pairs for label in pair):
+        return Finding()
+    steps = {f"{first} over {second}": _versus(evidence, first, second, lower) for first, second in pairs if first and second}
+    return _all(steps, lambda s: s.above(1), lambda s: s.below(1),
+                _silent(evidence, [label for pair in pairs for label in pair], "no headline in any cell", targets=True))
 
 
 def _same(claim: dict, method: str, evidence: Evidence) -> Finding:
-    step = _versus(evidence, *claim["order"])
+    first, second = map(evidence.label, claim["order"])
+    step = _versus(evidence, first, second) if first and second else None
     if step is None:
-        return Finding()
-    shown = step[0]
-    inside = 1 / words.SAME <= shown.low and shown.high <= words.SAME
-    outside = shown.low > words.SAME or shown.high < 1 / words.SAME
-    return _steps([step], words.SUPPORTED if inside else words.CONTRADICTED if outside else words.INCONCLUSIVE)
+        return _silent(evidence, [first, second], "no headline in any cell", targets=True)
+    inside = not step.bound and 1 / words.SAME <= step.shown.low and step.shown.high <= words.SAME
+    return _one(step, _side(step.above(words.SAME) or step.below(1 / words.SAME), inside))
 
 
-Step = tuple[Interval, int, str, list[str], str]
+def _versus(evidence: Evidence, first: str, second: str, lower: bool = False) -> Step | None:
+    """Speedup of one arm over another on the same seeds, over the cells that have both; None if no cell has.
+
+    lower: where so many runs of the second did not reach the target that there is no headline, but all of the first did, take
+    the ratio of min(T, tau), which the true ratio can only exceed.
+    """
+    parts = []
+    for c in evidence.cells:
+        if c["target"] is None or c["label"] or not _clean(evidence, c["cell"], (first, second)):
+            continue
+        found = compare(*(curves(evidence.records, c["cell"], "paired", label) for label in (second, first)), c["target"], c["tau"])
+        bounded = all(pair.arm.status == "reached" and not pair.baseline.at_first for pair in found.pairs)
+        if not math.isfinite(found.speedup) and lower and bounded:
+            found = replace(found, bound=">=")
+        elif not math.isfinite(found.speedup):
+            continue
+        parts.append(_part(found, [m["run"] for label in (first, second) for m in evidence.records.members(c["cell"], "paired", label) if m["record"]]))
+    return _pool(evidence, f"{first} over {second}", parts)
 
 
-def _versus(evidence: Evidence, first: str, second: str) -> Step | None:
-    """Speedup of one method over another on the same seeds, over the cells that have both; None if no cell has."""
-    labels = evidence.label(first), evidence.label(second)
-    if None in labels:
-        return None
-    usable = [c for c in evidence.cells if c["target"] is not None and not c["label"] and _clean(evidence, c["cell"], labels)]
-    results: dict[str, Comparison] = {}
-    for c in usable:
-        sides = [curves(evidence.records, c["cell"], "paired", label) for label in (labels[1], labels[0])]
-        found = compare(*sides, c["target"], c["tau"])
-        if pooled.enters(found):
-            results[c["cell"]] = found
-    if not results:
-        return None
-    runs = [m["run"] for cell in results for label in labels for m in evidence.records.members(cell, "paired", label) if m["record"]]
-    return (pooled.mean(results).interval().exp(), min(r.n for r in results.values()), pooled.bound_of(results), runs,
-            f"{labels[0]} over {labels[1]}")
-
-
-def _clean(evidence: Evidence, cell: str, labels: Iterable[str | None]) -> bool:
+def _clean(evidence: Evidence, cell: str, labels: Iterable[str]) -> bool:
     """Whether no gate failed for these arms."""
     return not any(arm.row["withheld"].startswith("gate") for arm in evidence.arms if arm.row["cell"] == cell and arm.row["method"] in labels)
 
 
-def _steps(steps: Sequence[Step], verdict: str) -> Finding:
-    bounded = any(bound for _, _, bound, _, _ in steps)
-    return Finding(_staged(min(n for _, n, *_ in steps), words.INCONCLUSIVE if bounded else verdict),
-                   "; ".join(f"{name} {formats.interval(shown, bound)}" for shown, _, bound, _, name in steps),
-                   sorted({run for *_, runs, _ in steps for run in runs}))
-
-
 def _range(claim: dict, method: str, evidence: Evidence) -> Finding:
-    found = [(*result, name) for label, name in _values(claim, evidence) if (result := _over_cells(evidence.of(label)))[3]]
-    return _every(claim, found, lambda s: s.low > 1, lambda s: s.high < 1)
+    return _every(claim, evidence, lambda label, name: _over_cells(evidence, label, name), lambda s: s.above(1), lambda s: s.below(1))
 
 
 def _probe_range(claim: dict, method: str, evidence: Evidence) -> Finding:
-    found = [(*result, name) for label, name in _values(claim, evidence)
-             if (result := _ratio(evidence, label, lambda record: stability.value(record, claim["probe"])))[3]]
-    return _every(claim, found, lambda s: s.high < 1, lambda s: s.low > 1)
+    return _every(claim, evidence, lambda label, name: _ratio(evidence, label, name, lambda record: stability.value(record, claim["probe"])),
+                  lambda s: s.below(1), lambda s: s.above(1))
 
 
-def _values(claim: dict, evidence: Evidence) -> list[tuple[str, str]]:
+def _values(claim: dict, evidence: Evidence) -> dict[str, str]:
     """The arms of the claim's method with a parameter in its range, and how to call each; by the value."""
     arms = [(parameter(label, claim["method"], claim["parameter"], claim["default"]), label) for label in evidence.records.suite["arms"]]
-    return [(label, f"{claim['parameter']} {value:g}") for value, label in sorted((v, label) for v, label in arms if v is not None)
-            if claim["least"] <= value <= claim["most"]]
+    return {label: f"{claim['parameter']} {value:g}" for value, label in sorted((v, label) for v, label in arms if v is not None)
+            if claim["least"] <= value <= claim["most"]}
 
 
-def _every(claim: dict, steps: list[Step], holds: Callable[[Interval], bool], fails: Callable[[Interval], bool]) -> Finding:
-    """What holds of every value of a parameter."""
-    if len(steps) < 2:
-        return Finding(evidence=f"needs at least two values of {claim['parameter']}; this suite has {len(steps)}")
-    shown = [step[0] for step in steps]
-    return _steps(steps, words.SUPPORTED if all(map(holds, shown)) else words.CONTRADICTED if any(map(fails, shown)) else words.INCONCLUSIVE)
+def _every(claim: dict, evidence: Evidence, measure: Callable[[str, str], Step | None],
+           holds: Callable[[Step], bool], fails: Callable[[Step], bool]) -> Finding:
+    """What holds of every value of a parameter that has runs."""
+    values = {label: name for label, name in _values(claim, evidence).items() if evidence.runs(label, "complete", "diverged")}
+    if len(values) < 2:
+        return Finding(evidence=f"needs at least two values of {claim['parameter']}; this suite has {len(values)}")
+    return _all({name: measure(label, name) for label, name in values.items()}, holds, fails, Finding(evidence="no number to judge by"))
 
 
 def parameter(label: str, method: str, name: str, default: float) -> float | None:
@@ -223,63 +341,79 @@ def _parameters(claim: dict, method: str, evidence: Evidence) -> Finding:
 
 
 def _time(claim: dict, method: str, evidence: Evidence) -> Finding:
-    return _paired_values(evidence, method, "seconds per image, arm / baseline", lambda r: r["seconds"] / r["images"] if r["images"] else math.nan,
-                          lambda s: words.SUPPORTED if s.high <= claim["most"] else words.CONTRADICTED if s.low > claim["most"] else words.INCONCLUSIVE)
+    """Withheld where the same networks, as the A/A arm, do not keep within the limit: then the machine was not quiet enough."""
+    limit, name = claim["most"], "seconds per image, arm / baseline"
+    step, null = _ratio(evidence, method, name, _pace), _ratio(evidence, evidence.records.baseline, "A/A", _pace, "null")
+    if step is None:
+        return _silent(evidence, [method], "no pair of runs that came to the end and passed the gates")
+    low, high = (null.shown.low, null.shown.high) if null and math.isfinite(null.shown.low) else (null.shown.value,) * 2 if null else (1.0, 1.0)
+    if null and not (1 / limit <= low and high <= limit):
+        return Finding(words.INCONCLUSIVE, f"{step.said}; the machine was not quiet: {null.said}", sorted({*step.runs, *null.runs}))
+    return _one(step, _side(step.above(limit), step.shown.high <= limit))
+
+
+def _pace(record: dict) -> float:
+    return record["seconds"] / record["images"] if record["images"] else math.nan
 
 
 def _probe(claim: dict, method: str, evidence: Evidence) -> Finding:
-    return _paired_values(evidence, method, f"{claim['probe'].replace('_', ' ')}, arm / baseline", lambda record: stability.value(record, claim["probe"]),
-                          lambda s: words.SUPPORTED if s.high < 1 else words.CONTRADICTED if s.low > 1 else words.INCONCLUSIVE)
+    what = claim["probe"].replace("_", " ")
+    step = _ratio(evidence, method, f"{what}, arm / baseline", lambda record: stability.value(record, claim["probe"]))
+    return _one(step, _side(step.above(1), step.below(1))) if step else Finding()
 
 
 def _growth(claim: dict, method: str, evidence: Evidence) -> Finding:
     """Paired differences of exponents, arm - baseline, a family of backbones at a time, then over the families."""
-    records, differences, runs = evidence.records, [], []
-    for name in dict.fromkeys(stability.family(c["cell"]) for c in evidence.cells):
-        base, arm = (stability.exponents(records, name, label) for label in (records.baseline, method))
-        if len(both := sorted(base.keys() & arm.keys())) >= words.INTERVAL_SEEDS:
-            differences.append(np.array([arm[seed] - base[seed] for seed in both]))
-            runs += [run["run"] for cell in records.cells if stability.family(cell) == name
-                     for label in (records.baseline, method) for run in stability.measured(records, cell, label)]
-    if not differences:
-        return Finding()
-    moments = [spread(one) for one in differences]
-    shown = stats.satterthwaite([m for m, _ in moments], [s for _, s in moments], [len(one) for one in differences]).interval()
-    verdict = words.SUPPORTED if shown.high < 0 else words.CONTRADICTED if shown.low > 0 else words.INCONCLUSIVE
-    return Finding(_staged(min(map(len, differences)), verdict),
-                   f"exponent of depth, arm - baseline: {shown.value:+.2f} [{shown.low:+.2f}, {shown.high:+.2f}]", sorted(set(runs)))
+    baseline, parts = evidence.records.baseline, []
+    for name in _families(evidence):
+        base, arm = (stability.exponents(evidence.records, name, label) for label in (baseline, method))
+        differences = np.array([arm[seed] - base[seed] for seed in sorted(base.keys() & arm.keys())])
+        parts.append(Part(*spread(differences), len(differences), _behind(evidence, name, (baseline, method))))
+    step = _pool(evidence, "exponent of depth, arm - baseline:", parts, slope=True)
+    return _one(step, _side(step.above(0), step.below(0))) if step else Finding()
 
 
-def _paired_values(evidence: Evidence, method: str, what: str, value: Callable[[dict], float], judge: Callable[[Interval], str]) -> Finding:
-    """What the paired ratio of a positive number of each run says."""
-    shown, n, _, runs = _ratio(evidence, method, value)
-    return Finding(_staged(n, judge(shown)), f"{what} {formats.interval(shown)}", sorted(set(runs))) if runs else Finding()
+def _bounded(claim: dict, method: str, evidence: Evidence) -> Finding:
+    """The arm's own exponent in each family, since one that falls must not make up for one that grows."""
+    steps = {}
+    for name in _families(evidence):
+        found = np.array(list(stability.exponents(evidence.records, name, method).values()))
+        if len(found):
+            steps[name] = _pool(evidence, f"exponent of depth, {name}", [Part(*spread(found), len(found), _behind(evidence, name, (method,)))], slope=True)
+    return _all(steps, lambda s: s.below(claim["most"]), lambda s: s.above(claim["most"]), Finding())
 
 
-def _ratio(evidence: Evidence, method: str, value: Callable[[dict], float]) -> tuple[Interval, int, str, list[str]]:
-    """The ratio arm / baseline of a positive number of each run, on the same seeds, over cells: as _over_cells."""
-    logs, runs = [], []
+def _families(evidence: Evidence) -> list[str]:
+    return list(dict.fromkeys(stability.family(c["cell"]) for c in evidence.cells))
+
+
+def _behind(evidence: Evidence, family: str, labels: Sequence[str]) -> list[str]:
+    """The runs that exponents of these arms are made from."""
+    return [run["run"] for cell in evidence.records.cells if stability.family(cell) == family
+            for label in labels for run in stability.measured(evidence.records, cell, label)]
+
+
+def _ratio(evidence: Evidence, method: str, name: str, value: Callable[[dict], float], role: str = "paired") -> Step | None:
+    """The ratio arm / baseline of a positive number of each complete run, on the same seeds, over cells."""
+    parts = []
     for c in evidence.cells:
         base = {m["seed"]: m["record"] for m in evidence.records.members(c["cell"], "paired", evidence.records.baseline)
                 if m["record"] and m["record"]["status"] == "complete"}
-        both = [(base[m["seed"]], m["record"]) for m in evidence.records.members(c["cell"], "paired", method)
-                if m["record"] and m["record"]["status"] == "complete" and m["seed"] in base and _clean(evidence, c["cell"], [method])]
-        ratios = np.array([[value(b), value(a)] for b, a in both]).reshape(-1, 2)
-        ratios = ratios[(np.isfinite(ratios) & (ratios > 0)).all(axis=1)]
-        if len(ratios) >= words.INTERVAL_SEEDS:
-            logs.append(np.log(ratios[:, 1] / ratios[:, 0]))
-            runs += [r["run"] for pair in both for r in pair]
-    if not logs:
-        return Interval(), 0, "", []
-    moments = [spread(one) for one in logs]
-    shown = stats.satterthwaite([m for m, _ in moments], [s for _, s in moments], [len(one) for one in logs]).interval().exp()
-    shown = shown if math.isfinite(shown.low) else Interval(shown.value, shown.value, shown.value)
-    return shown, min(map(len, logs)), "", runs
+        both = [(base[seed], m["record"]) for m in evidence.records.members(c["cell"], role, method)
+                if m["record"] and m["record"]["status"] == "complete" and (seed := m["pair"] if role == "null" else m["seed"]) in base
+                and _clean(evidence, c["cell"], [method])]
+        both = [pair for pair in both if all(math.isfinite(value(r)) and value(r) > 0 for r in pair)]
+        logs = np.array([math.log(value(a) / value(b)) for b, a in both])
+        parts.append(Part(*spread(logs), len(both), [r["run"] for pair in both for r in pair]))
+    step = _pool(evidence, name, parts)
+    if step and step.n >= words.INTERVAL_SEEDS and not math.isfinite(step.shown.low):  # the same in every pair
+        return replace(step, shown=Interval(*(step.shown.value,) * 3))
+    return step
 
 
 TESTS: dict[str, Callable[[dict, str, Evidence], Finding]] = {
     "speedup": _speedup, "final": _final, "order": _order, "tuned": _tuned, "same": _same, "range": _range, "parameters": _parameters,
-    "time": _time, "probe": _probe, "probe_range": _probe_range, "growth": _growth,
+    "time": _time, "probe": _probe, "probe_range": _probe_range, "growth": _growth, "bounded": _bounded,
 }
 
 RULES = {
@@ -291,8 +425,10 @@ RULES = {
     "same": "supported: interval within [1/1.1, 1.1]; contradicted: outside it",
     "range": "supported: every value's interval above 1; contradicted: one below 1",
     "parameters": "supported: at most {most:.0%} of the backbone's parameters in every cell",
-    "time": "supported: interval of arm / baseline at most {most}; contradicted: above it",
+    "time": "supported: interval of arm / baseline at most {most}; contradicted: above it; no verdict where the A/A arm's interval is not within "
+            "[1/{most}, {most}]",
     "probe": "supported: interval of arm / baseline below 1; contradicted: above 1",
     "probe_range": "supported: every value's interval of arm / baseline below 1; contradicted: one above 1",
     "growth": "supported: interval of the exponents' difference below 0; contradicted: above 0",
+    "bounded": "supported: interval of the arm's own exponent below {most} in every family of backbones; contradicted: above it in one",
 }

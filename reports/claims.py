@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reports.arms import Arm
-from reports.claim_tests import RULES, TESTS, Evidence, Finding
+from reports.claim_tests import RULES, TESTS, Evidence, Finding, tested
 from reports.records import Records
 
 HERE = Path(__file__).parent
@@ -17,7 +18,7 @@ KEYS = ("id", "claim", "source", "tag", "suite", "test")
 NEEDS = {"speedup": ("number", "methods"), "final": ("methods",), "order": ("order",), "same": ("order",), "tuned": ("methods",),
          "range": ("method", "parameter", "least", "most", "default"), "parameters": ("most", "methods"), "time": ("most", "methods"),
          "probe": ("probe", "methods"),
-         "probe_range": ("probe", "method", "parameter", "least", "most", "default"), "growth": ("methods",)}
+         "probe_range": ("probe", "method", "parameter", "least", "most", "default"), "growth": ("methods",), "bounded": ("most", "methods")}
 
 
 def load(path: Path = HERE / "claims.yaml", figures: Path = HERE / "published.yaml") -> tuple[list[dict], dict[str, dict]]:
@@ -63,7 +64,10 @@ def _finding(claim: dict, method: str, records: Records, cells: Sequence[dict], 
     names = {c["cell"] for c in mine}
     evidence = Evidence(records, mine, [arm for arm in arms if arm.row["cell"] in names])
     label = evidence.label(method) if method else ""
-    return Finding() if label is None or label == records.baseline else TESTS[claim["test"]](claim, label, evidence)
+    if label is None or label == records.baseline:
+        return Finding()
+    found, full = tested(claim, label, evidence), evidence.full(label)
+    return replace(found, evidence=f"{full}: {found.evidence}") if found.runs and full != method else found
 
 
 def _matches(name: str, patterns: Sequence[str] | None) -> bool:

@@ -62,16 +62,19 @@ def bound_of(cells: Cells) -> str:
 def _pooled(cells: Cells, entering: Cells, one: Mean, p_holm: float, family: int) -> Pooled:
     shown, bound = one.interval().exp() if entering else Interval(), bound_of(entering)
     n = min((c.n for c in entering.values()), default=0)
-    said = _word(shown, p_holm, n, bound, one.error if entering else math.nan)
+    said = _word(shown, p_holm, n, bound, one.error) if entering else _unsaid(cells)
     return Pooled(shown.value, shown.low, shown.high, one.p() if entering else math.nan, p_holm, said, n, list(entering),
                   [cell for cell in cells if cell not in entering], bound, leave_one_out(entering),
                   _needed(entering, one, n, family) if said in words.OPEN else None)
 
 
 def _word(shown: Interval, p: float, n: int, bound: str, error: float) -> str:
-    if not n:
-        return words.NO_HEADLINE
     return words.IDENTICAL if error == 0 else words.word(shown.low, shown.high, p, n, bound)
+
+
+def _unsaid(cells: Cells) -> str:
+    """Of cells that do not enter: too few pairs, or no headline."""
+    return words.POINTS if any(c.n and math.isfinite(c.speedup) for c in cells.values()) else words.NO_HEADLINE
 
 
 def _needed(cells: Cells, one: Mean, n: int, family: int) -> int | None:

@@ -9,6 +9,7 @@ from reports import formats, words
 from reports.targets import FLAT, TOO_SMALL
 
 PROGRESS = 1 / 3  # the distance at the end over that after a tenth of the budget: above this a suite is too small
+MEASURED = ("probe", "probe_range", "growth", "bounded")  # tests of claims that probes decide
 SAID = {
     words.FASTER: "faster than {baseline}", words.SLOWER: "slower than {baseline}",
     words.NO_DIFFERENCE: "no detectable difference from {baseline}", words.INCONCLUSIVE: "inconclusive",
@@ -56,7 +57,8 @@ def _verdicts(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
         yield (f"{formats.plural(len(unread), 'run')} with evaluations without a finite distance, which are left out: "
                f"{sum(run['unread'] for run in unread)} of them."), [run["run"] for run in unread]
     if report["diverged"]:
-        yield f"{formats.plural(len(report['diverged']), 'run')} diverged and counted as not reaching the target.", report["diverged"]
+        what = "counted as not reaching the target" if targets else "are left out"
+        yield f"{formats.plural(len(report['diverged']), 'run')} diverged and {what}.", report["diverged"]
     if report["missing"]:
         yield (f"{len(report['missing'])} of {len(report['runs'])} runs are missing: this is the report of a part of the suite, and its "
                "pairs without both runs are left out."), report["missing"]
@@ -68,14 +70,15 @@ def _verdicts(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def _measured(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """The claims that probes decide."""
     for claim in report["claims"]:
-        if claim["test"] in ("probe", "probe_range", "growth") and claim["runs"]:
+        if claim["test"] in MEASURED and claim["runs"]:
             yield f"{claim['id']}: {formats.scaled(claim['verdict'], report['scale'])}. {claim['evidence']}.", claim["runs"]
 
 
 def _arm(row: dict[str, Any], report: dict[str, Any]) -> str:
     method = row["method"]
     if not row["cells"]:
-        return f"{method}: no headline in any cell. {_unsaid(method, report)}"
+        said = "no headline in any cell" if row["word"] == words.NO_HEADLINE else formats.scaled(SAID[row["word"]], report["scale"])
+        return f"{method}: {said}. {_unsaid(method, report)}"
     said = SAID[row["word"]].format(baseline=report["baseline"])
     head = f"{method}: {formats.scaled(said, report['scale'])}. Speedup to target {formats.interval(row)}"
     head += f" over {formats.plural(len(row['cells']), 'cell')}, {formats.plural(row['n'], 'seed')} each"
@@ -97,12 +100,14 @@ def _unsaid(method: str, report: dict[str, Any]) -> str:
     reasons: dict[str, list[str]] = {}
     for c in report["comparisons"]:
         if c["method"] == method and c["role"] == "paired":
-            reasons.setdefault(c["withheld"] or c["label"] or _reached(c, report["baseline"]), []).append(c["cell"])
+            reasons.setdefault(unsaid(c, report["baseline"]), []).append(c["cell"])
     return "; ".join(f"{', '.join(cells)}: {reason}" for reason, cells in reasons.items()) + "."
 
 
-def _reached(row: dict[str, Any], baseline: str) -> str:
-    """The word of a comparison without a headline, and how many of its runs reached the target."""
+def unsaid(row: dict[str, Any], baseline: str) -> str:
+    """Why a comparison has no headline, or none that enters a result over cells; if there is none, how many runs reached the target."""
+    if row["withheld"] or row["label"]:
+        return row["withheld"] or row["label"]
     if not row["n"]:
         return "no pair with both runs"
     if row["word"] != words.NO_HEADLINE:

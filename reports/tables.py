@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reports import formats as say
-from reports.sentences import PROGRESS
+from reports.sentences import MEASURED, PROGRESS
 from reports.table import Row, Table
 from reports.words import INTERVAL_SEEDS
 
@@ -148,7 +148,7 @@ def claims(report: Report) -> Table:
 
 def measured(report: Report) -> Table:
     """The claims that probes test."""
-    rows = [(c["id"], c["text"], say.scaled(c["verdict"], report["scale"]), c["evidence"]) for c in report["claims"] if c["test"] in ("probe", "probe_range", "growth")]
+    rows = [(c["id"], c["text"], say.scaled(c["verdict"], report["scale"]), c["evidence"]) for c in report["claims"] if c["test"] in MEASURED]
     return Table("measured", "The claims on stability, each with its verdict on this suite.", ("claim", "what", "verdict", "evidence"), rows)
 
 

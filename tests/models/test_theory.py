@@ -128,6 +128,10 @@ def test_coefficients_come_from_the_methods(method, words, expected):
 def test_coefficients_of_a_learnt_method_are_refused():
     with pytest.raises(ValueError, match="'learnable' has no fixed factor"):
         coefficients("learnable", 3)
+    with pytest.raises(ValueError, match="'residual_inv_sqrt2' has no fixed factor"):  # it multiplies more than the skips
+        coefficients("residual_inv_sqrt2", 4)
+    with pytest.raises(ValueError, match="method 'nix' is unknown; choose from none"):
+        coefficients("nix", 4)
 
 
 def test_sums_and_limits():

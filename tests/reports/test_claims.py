@@ -78,6 +78,92 @@ def test_a_bare_name_means_the_arm_at_the_learning_rate_of_the_suite(tmp_path):
     assert verdicts(tmp_path / "b", {"constant @ lr 2": 2.0})["C-speed (constant)"]["verdict"] == "not tested"
 
 
+def never(method, seeds):
+    """An edit that keeps these runs of a method off their target."""
+    return lambda cfg, fid: fid * 0 + 1000.0 if cfg["role"] == "paired" and cfg["label"] == method and cfg["spec"]["seed"] in seeds else fid
+
+
+def test_a_bound_counts_for_what_it_supports(tmp_path):
+    """A baseline or two of six that miss the target make the speedup over them larger still, as the verdicts say."""
+    found = verdicts(tmp_path / "a", {"inv_sqrt2": 1.3, "constant": 1.7}, edit=never("none", (0,)))
+    assert found["C-order"]["verdict"] == "supported" and "inv_sqrt2 over none ≥ 1." in found["C-order"]["evidence"]
+    found = verdicts(tmp_path / "b", {"inv_sqrt2": 1.3, "constant": 1.7}, edit=never("constant", (0,)))
+    assert found["C-order"]["verdict"] == "inconclusive" and "constant over inv_sqrt2 ≤" in found["C-order"]["evidence"]
+    found = verdicts(tmp_path / "c", {"inv_sqrt2": 1.3, "constant": 0.7}, edit=never("constant", (0,)))
+    assert found["C-order"]["verdict"] == "contradicted"
+
+
+def test_a_baseline_that_misses_the_target_leaves_a_lower_bound(tmp_path):
+    """At 0.4 of the speed none reaches what is reached at 0.6 of the budget: the ratio is at least that of min(T, tau)."""
+    rates = {"none @ lr 2": 1.0, "none @ lr 0.5": 0.4, "constant": 1.5}
+    claim = verdicts(tmp_path / "a", rates, name="lr")["C-lr (constant)"]
+    assert claim["verdict"] == "supported" and "constant over none @ lr 0.5 ≥ 2." in claim["evidence"]
+    claim = verdicts(tmp_path / "b", rates, name="lr", edit=never("constant", (0,)))["C-lr (constant)"]  # both sides miss it: no number
+    assert claim["verdict"] == "inconclusive" and "constant over none @ lr 0.5: no number" in claim["evidence"]
+    claim = verdicts(tmp_path / "c", rates | {"none @ lr 2": 3.0}, name="lr", edit=never("constant", (0,)))["C-lr (constant)"]
+    assert claim["verdict"] == "contradicted"
+
+
+def test_a_claim_says_over_how_many_cells_and_how_many_runs_diverged(tmp_path):
+    def drop(cfg, fid):
+        return None if cfg["label"] == "constant" and cfg["spec"]["backbone"] == "unet-xs" else fid
+
+    folder = synthetic.suite(tmp_path, {"inv_sqrt2": 1.2, "constant": 1.5}, edit=drop)
+    synthetic.change(synthetic.find(folder, "constant", 0), lambda r: r.update(status="diverged"))
+    found = {c["id"]: c["evidence"] for c in json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())["claims"]}
+    assert found["C-speed (constant)"].endswith("over 1 of 2 cells; 1 run diverged")
+    assert found["C-final (constant)"].endswith("over 1 of 2 cells; 1 run diverged and left out")
+    assert found["C-order"].count("over 1 of 2 cells") == 1 and found["C-order"].endswith("; 1 run diverged")
+    assert not any(what in found["C-final (inv_sqrt2)"] for what in ("of 2 cells", "diverged"))
+
+
+def test_two_pairs_are_points(tmp_path):
+    found = verdicts(tmp_path, {"inv_sqrt2": 1.2, "constant": 1.5}, n=2)
+    for name in ("C-speed (constant)", "C-final (constant)", "C-order", "C-cost-time (learnable)"):
+        assert found[name]["verdict"] == ("points only" if "learnable" not in name else "not tested"), found[name]
+    assert re.search(r"speedup 1\.\d\dx \(2 seeds\)$", found["C-speed (constant)"]["evidence"])
+    report = json.loads((tmp_path / "s" / "report" / "report.json").read_text())
+    assert all(row["word"] == "points only" for row in report["pooled"])
+    assert report["verdicts"][0]["text"].startswith("inv_sqrt2: points only at mini scale. digits/uvit-xs, digits/unet-xs: points only, 2 pairs")
+
+
+def test_what_has_no_number_says_why_and_not_a_word(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 0.8})
+    for run in synthetic.runs_of(folder):
+        if "-constant-" in run.name:
+            synthetic.change(run, lambda r: r.update(status="diverged"))
+    found = {c["id"]: c for c in json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())["claims"]}
+    claim = found["C-final (constant)"]
+    assert claim["verdict"] == "inconclusive"
+    assert claim["evidence"] == "no number to judge by: no pair of runs that came to the end and passed the gates; 12 runs diverged and left out"
+    found = verdicts(tmp_path / "b", {"constant": 0.8}, edit=lambda cfg, fid: fid * 0 + 1000.0 if cfg["role"] == "paired" else fid)
+    assert "no headline, 0 of 6 runs of none and 0 of the arm reached the target" in found["C-speed (constant)"]["evidence"]
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "supported"), (1.2, "inconclusive"), (0.8, "inconclusive")])
+def test_seconds_are_judged_on_a_quiet_machine_only(tmp_path, factor, verdict):
+    """The null runs are the same networks as the baseline: what they take is the machine's doing."""
+    folder = synthetic.suite(tmp_path, {"learnable": 1.0})
+    for run in synthetic.runs_of(folder):
+        role = json.loads((run / "config.json").read_text())["role"]
+        synthetic.change(run, lambda r, role=role: r.update(seconds=r["seconds"] * (factor if role == "null" else 1)))
+    found = {c["id"]: c for c in json.loads((reports.write(tmp_path, "s").parent / "report.json").read_text())["claims"]}
+    claim = found["C-cost-time (learnable)"]
+    assert claim["verdict"] == verdict and claim["evidence"].startswith("seconds per image, arm / baseline 1.00x")
+    assert (f"the machine was not quiet: A/A {factor:.2f}x" in claim["evidence"]) is (factor != 1)
+
+
+def test_evidence_names_every_parameter_of_the_arm_it_means(tmp_path, monkeypatch):
+    plain = synthetic.config
+
+    def config(role, method, *rest):
+        return plain(role, method, *rest, **({"method": {"name": "constant", "kappa": 0.5}} if method.startswith("constant") else {}))
+
+    monkeypatch.setattr(synthetic, "config", config)
+    found = verdicts(tmp_path, {"constant": 1.5, "constant @ lr 2": 1.5}, name="lr")
+    assert found["C-speed (constant)"]["evidence"].startswith("constant(kappa=0.5): speedup 1.")
+
+
 def test_cost_in_parameters_is_read_from_the_records(tmp_path):
     """The synthetic gate adds 10 parameters to 10,000: 0.1 %."""
     claim = verdicts(tmp_path, {"learnable(r=4)": 1.2})["C-cost-parameters (learnable)"]

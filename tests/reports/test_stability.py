@@ -18,10 +18,10 @@ KAPPAS = {"none": lambda n: [1.0] * n, "inv_sqrt2": lambda n: [2**-0.5] * n, "co
 POINTS = 40
 
 
-def probed(root, name="stability", seeds=tuple(range(6)), wobble=0.02, probes=True):
+def probed(root, name="stability", seeds=tuple(range(6)), wobble=0.02, probes=True, cells=CELLS):
     """Norms that follow level x N^exponent with some noise per seed; everything else in proportion to them."""
     rng, listed, folder = np.random.default_rng(0), [], root / name
-    for cell, skips in CELLS.items():
+    for cell, skips in cells.items():
         for method, (exponent, level) in ARMS.items():
             for seed in seeds:
                 cfg = synthetic.config("paired", method, seed, seed, cell) | {"suite": name}
@@ -30,7 +30,7 @@ def probed(root, name="stability", seeds=tuple(range(6)), wobble=0.02, probes=Tr
                 log = synthetic.events(cfg, synthetic.distances(1.0, rng))
                 log[0] |= {"skips": skips, "kappas": KAPPAS[method](skips)}
                 synthetic.write_run(folder, cfg, [*log[:-1], *(probe_events(norm, skips, method) if probes else []), log[-1]])
-    synthetic.write_suite(folder, list(CELLS), listed, [], arms=list(ARMS), seeds={"paired": list(seeds), "pilots": [], "null": []})
+    synthetic.write_suite(folder, list(cells), listed, [], arms=list(ARMS), seeds={"paired": list(seeds), "pilots": [], "null": []})
     return folder
 
 
@@ -120,6 +120,55 @@ def test_one_value_that_widens_the_band_contradicts_the_range(tmp_path, monkeypa
     reports.write(tmp_path, "stability", folder / "report", None)
     claims = {c["id"]: c for c in content(folder / "report")["claims"]}
     assert claims["C-kappa-features"]["verdict"] == "contradicted" and claims["C-features (constant)"]["verdict"] == "supported"
+
+
+def written(folder):
+    """The claims of a report by id."""
+    reports.write(folder.parent, folder.name, folder / "report", None)
+    return {c["id"]: c for c in content(folder / "report")["claims"]}
+
+
+def diverge(folder, method, cell=""):
+    for run in synthetic.runs_of(folder):
+        if json.loads((run / "config.json").read_text())["label"] == method and run.name.startswith(cell):
+            synthetic.change(run, lambda r: r.update(status="diverged"))
+
+
+def test_two_depths_have_a_slope(tmp_path):
+    """As in the paper's setting: depth 12 and 16."""
+    folder = probed(tmp_path, cells={"digits/uvit-xs-d12": 6, "digits/uvit-xs-d16": 8}, wobble=0.005)
+    claims = written(folder)
+    assert claims["C-depth (constant)"]["verdict"] == "supported"
+    found = {g["method"]: g for g in content(folder / "report")["stability"]["growth"]}
+    assert len(found) == len(ARMS) and found["none"]["exponent"] == pytest.approx(1, abs=0.05) and found["none"]["n"] == 6
+
+
+@pytest.mark.parametrize(("exponent", "verdict"), [(0.0, "supported"), (0.1, "inconclusive"), (0.5, "contradicted")])
+def test_boundedness_is_judged_by_the_exponent_of_the_arm_itself(tmp_path, monkeypatch, exponent, verdict):
+    monkeypatch.setitem(ARMS, "constant(kappa=0.5)", [exponent, 0.5])
+    claims = written(probed(tmp_path))
+    assert claims["C-depth-bounded (constant)"]["verdict"] == verdict, claims["C-depth-bounded (constant)"]
+    assert claims["C-depth-bounded (constant)"]["evidence"].startswith("constant(kappa=0.5): exponent of depth, digits/uvit ")
+    assert claims["C-depth (constant)"]["verdict"] == "supported"  # slower than without scaling all the same
+
+
+def test_a_baseline_that_diverged_at_a_depth_is_said(tmp_path):
+    folder = probed(tmp_path)
+    diverge(folder, "none", "digits-uvit-xs-d16")
+    claims = written(folder)
+    assert claims["C-depth (constant)"]["verdict"] == "inconclusive"
+    assert claims["C-depth (constant)"]["evidence"] == "constant(kappa=0.5): no number to judge by; 6 runs diverged and left out"
+    assert claims["C-features (constant)"]["evidence"].endswith("over 2 of 3 cells; 6 runs diverged and left out")
+    assert claims["C-depth-bounded (constant)"]["verdict"] == "supported" and "diverged" not in claims["C-depth-bounded (constant)"]["evidence"]
+    said = [v["text"] for v in content(folder / "report")["verdicts"]]
+    assert "6 runs diverged and are left out." in said and not any("target." in text for text in said if "diverged" in text)
+
+
+def test_a_value_whose_runs_all_diverged_leaves_a_range_open(tmp_path):
+    folder = probed(tmp_path)
+    diverge(folder, "constant(kappa=0.7)")
+    claim = written(folder)["C-kappa-features"]
+    assert claim["verdict"] == "inconclusive" and "kappa 0.7: no number; 18 runs diverged and left out" in claim["evidence"]
 
 
 def test_records_without_blocks_have_no_figure_of_them(tmp_path):
