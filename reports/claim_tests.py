@@ -346,8 +346,8 @@ def _time(claim: dict, method: str, evidence: Evidence) -> Finding:
     step, null = _ratio(evidence, method, name, _pace), _ratio(evidence, evidence.records.baseline, "A/A", _pace, "null")
     if step is None:
         return _silent(evidence, [method], "no pair of runs that came to the end and passed the gates")
-    low, high = (null.shown.low, null.shown.high) if null and math.isfinite(null.shown.low) else (null.shown.value,) * 2 if null else (1.0, 1.0)
-    if null and not (1 / limit <= low and high <= limit):
+    ends = [end for end in (null.shown.value, null.shown.low, null.shown.high) if math.isfinite(end)] if null else []
+    if null and not all(1 / limit <= end <= limit for end in ends):
         return Finding(words.INCONCLUSIVE, f"{step.said}; the machine was not quiet: {null.said}", sorted({*step.runs, *null.runs}))
     return _one(step, _side(step.above(limit), step.shown.high <= limit))
 

@@ -210,7 +210,7 @@ class Pooled(TypedDict):
     high: float | None  # its upper end
     p: float | None  # of that t test
     p_holm: float | None  # over the arms
-    word: str  # the confirmatory word
+    word: str  # the confirmatory word; "points only" where no cell has pairs enough to enter
     n: int  # fewest pairs of a cell that entered
     cells: list[str]  # that entered
     left_out: list[str]  # cells without a number that may enter
@@ -324,7 +324,7 @@ class Claim(TypedDict):
     rule: str  # when it holds, in words
     suite: str  # where it is tested
     verdict: str  # the word
-    evidence: str  # the numbers behind the verdict
+    evidence: str  # the arm with all its parameters, the numbers behind the verdict, over how many cells, how many runs diverged
     published: list[Published]  # figures from outside, beside it
     runs: list[str]  # behind the evidence
 

@@ -1,5 +1,6 @@
 """The claims of the paper: data that is checked, verdicts that follow the evidence, tags that are kept apart."""
 
+import hashlib
 import json
 import re
 
@@ -157,7 +158,9 @@ def test_evidence_names_every_parameter_of_the_arm_it_means(tmp_path, monkeypatc
     plain = synthetic.config
 
     def config(role, method, *rest):
-        return plain(role, method, *rest, **({"method": {"name": "constant", "kappa": 0.5}} if method.startswith("constant") else {}))
+        cfg = plain(role, method, *rest)
+        cfg["spec"]["method"] |= {"name": "constant", "kappa": 0.5} if method.startswith("constant") else {}
+        return cfg | {"hash": hashlib.sha256(json.dumps(cfg["spec"], sort_keys=True, separators=(",", ":")).encode()).hexdigest()}
 
     monkeypatch.setattr(synthetic, "config", config)
     found = verdicts(tmp_path, {"constant": 1.5, "constant @ lr 2": 1.5}, name="lr")
