@@ -30,6 +30,7 @@ from reports import formats, labels as labels_of, sentences, stability, stats, w
 from reports.arms import Arm
 from reports.cells import curves
 from reports.comparison import Comparison, compare, spread
+from reports.gates import NULL
 from reports.reading import number
 from reports.records import Records
 from reports.stats import Interval
@@ -401,7 +402,7 @@ def _ratio(evidence: Evidence, method: str, name: str, value: Callable[[dict], f
                 if m["record"] and m["record"]["status"] == "complete"}
         both = [(base[seed], m["record"]) for m in evidence.records.members(c["cell"], role, method)
                 if m["record"] and m["record"]["status"] == "complete" and (seed := m["pair"] if role == "null" else m["seed"]) in base
-                and _clean(evidence, c["cell"], [method])]
+                and _clean(evidence, c["cell"], [NULL if role == "null" else method])]
         both = [pair for pair in both if all(math.isfinite(value(r)) and value(r) > 0 for r in pair)]
         logs = np.array([math.log(value(a) / value(b)) for b, a in both])
         parts.append(Part(*spread(logs), len(both), [r["run"] for pair in both for r in pair]))
