@@ -122,7 +122,7 @@ def _elsewhere(o: argparse.Namespace) -> tuple[Path, str]:
 
 
 def check(o: argparse.Namespace) -> int:
-    """Print every failed gate."""
+    """Print every failed gate, what is missing, and whether the speedups agree with the committed reference."""
     import reports
 
     folder = Path(o.suite)
@@ -133,8 +133,10 @@ def check(o: argparse.Namespace) -> int:
     failures = [str(failure) for failure in reports.check(root, name)]
     failures = [failure for failure in failures if only is None or only in failure]
     progress = [line for line in reports.progress(root, name) if only is None and not any(line in failure for failure in failures)]
-    print(*progress, *failures, f"{len(failures)} gates failed" if failures else "all gates passed", sep="\n")
-    return int(bool(failures))
+    outside, compared = reports.agreement(root, name) if only is None else ([], "")
+    said = [reports.missing(root, name), *outside, compared] if only is None else []
+    print(*progress, *failures, *filter(None, said), f"{len(failures)} gates failed" if failures else "all gates passed", sep="\n")
+    return int(bool(failures or outside))
 
 
 def data(o: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@
     reports.load(root, suite)                                one row per run, as a DataFrame
     reports.write(root, suite)                               tables, figures, report.json and index.html
     reports.check(root, suite)                               every failed gate, in one line each
+    reports.agreement(root, suite)                           whether a suite agrees with its committed reference
     reports.compare_sweeps(root, suite, root, suite)         where two sweeps differ, and whether by more than noise
 
 What needs scipy, pandas or jinja2 is imported when it is first used, so that reading run folders starts at once.
@@ -21,12 +22,13 @@ from reports.crossing import Crossing, Curve, crossing
 if TYPE_CHECKING:
     from reports.comparison import Comparison, compare
     from reports.frame import load
-    from reports.output import check, progress, write
+    from reports.output import agreement, check, missing, progress, write
     from reports.sweeps import compare_sweeps
 
-__all__ = ["Comparison", "Crossing", "Curve", "check", "compare", "compare_sweeps", "crossing", "load", "progress", "write"]
+__all__ = ["Comparison", "Crossing", "Curve", "agreement", "check", "compare", "compare_sweeps", "crossing", "load", "missing", "progress", "write"]
 
 _HOMES = {"Comparison": "comparison", "compare": "comparison", "load": "frame", "write": "output", "check": "output", "progress": "output",
+          "agreement": "output", "missing": "output",
           "compare_sweeps": "sweeps"}
 
 

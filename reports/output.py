@@ -9,7 +9,7 @@ from typing import Any
 
 from reports.build import build, encode
 from reports.figures import Figure
-from reports.formats import finite
+from reports.formats import finite, plural
 from reports.records import Records, read, with_baseline
 from reports.sentences import PROGRESS
 from reports.table import Table, inline
@@ -18,7 +18,7 @@ SECTIONS = (  # of report.md, in the order of the page: title, tables, groups of
     ("Speedup to target", ("pooled", "speedup", "details", "sensitivity"), ("speedup",)),
     ("Speedup over the ladder of targets", ("ladder", "targets"), ("ladder",)), ("Curves", (), ("curves",)), ("Pair by pair", (), ("pairs",)),
     ("At the full budget", ("final",), ()), ("Images, seconds, FLOPs", ("axes",), ()), ("Performance profile", (), ("profile",)),
-    ("Stability", ("measured", "growth", "probed", "ranks", "learnt"), ("norms", "blocks", "growth", "gradients", "gradient-blocks", "response", "gates")),
+    ("Stability", ("measured", "growth", "probed", "responses", "ranks", "learnt"), ("norms", "blocks", "growth", "gradients", "gradient-blocks", "response", "gates")),
     ("A/A", ("aa",), ("aa",)), ("Matching", ("networks", "weights"), ()), ("Gates", ("failures", "gates"), ()), ("Claims of the paper", ("claims",), ()),
 )
 COMPARED = {"Speedup to target", "Speedup over the ladder of targets", "Pair by pair", "At the full budget", "Images, seconds, FLOPs",
@@ -62,7 +62,7 @@ def markdown(report: Mapping[str, Any], made: Sequence[Table], drawn: Sequence[F
     for title, tables, groups in SECTIONS:
         shown = [by_name[name] for name in tables if by_name[name].rows]
         pictures = [figure for figure in drawn if figure.group in groups]
-        if (shown or pictures) and (report["seeds"]["pilots"] or title not in COMPARED):
+        if (shown or pictures) and (report["seeds"]["pilots"] or title not in COMPARED) and (report["stability"] or title != "Stability"):
             parts.append(f"## {title}\n")
             parts += [f"![{figure.group} {inline(figure.title)}](figures/{figure.name}.svg)\n" for figure in pictures]
             parts += [f"{inline(table.caption)}\n\n{table.markdown()}" for table in shown]
@@ -70,13 +70,30 @@ def markdown(report: Mapping[str, Any], made: Sequence[Table], drawn: Sequence[F
 
 
 def check(root: Path | str, suite: str) -> list[str]:
-    """One line per failed gate; in a miniature suite also per cell whose training got nowhere, and per disagreement with the
-    reference of this suite, if there is one."""
-    from reports import reference
+    """One line per failed gate; in a miniature suite also per cell whose training got nowhere."""
     from reports.gates import failures
 
     records = read(Path(root), suite)
-    return [*map(str, failures(records)), *_too_small(records), *reference.disagreements(records)]
+    return [*map(str, failures(records)), *_too_small(records)]
+
+
+def agreement(root: Path | str, suite: str) -> tuple[list[str], str]:
+    """How a suite agrees with its committed reference: a line per speedup that does not, and one that counts them or says why
+    none was compared."""
+    from reports import reference
+
+    found = reference.of(read(Path(root), suite))
+    if found["note"]:
+        return [], f"not compared with the reference: {found['note']}"
+    return found["outside"], f"{found['compared'] - len(found['outside'])} of {plural(found['compared'], 'speedup')} within the reference's interval"
+
+
+def missing(root: Path | str, suite: str) -> str:
+    """How many runs of a suite are not there or not done; "" if none."""
+    records = read(Path(root), suite)
+    running, listed = sum(run["status"] == "running" for run in records.runs.values()), len(records.suite["runs"])
+    said = [f"{count} of {plural(listed, 'run')} {what}" for count, what in ((len(records.missing), "missing"), (running, "not finished")) if count]
+    return ", ".join(said)
 
 
 def progress(root: Path | str, suite: str) -> list[str]:

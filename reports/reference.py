@@ -18,6 +18,7 @@ from reports import formats
 from reports.records import Records
 
 FOLDER = Path(__file__).parent / "reference"
+LEAST = 3  # pairs of a speedup that is compared
 LEVEL = 0.01  # that any comparison of an agreeing sweep falls outside, over all of them (Bonferroni)
 
 
@@ -43,12 +44,14 @@ def agreement(report: Mapping[str, Any], reference: Mapping[str, Any] | None) ->
         return {"note": "the reference is of another configuration", "compared": 0, "outside": []}
     theirs = {(c["cell"], c["method"]): c for c in reference["comparisons"]}
     both = [(c, theirs[key]) for c in report["comparisons"] if (key := (c["cell"], c["method"])) in theirs and _usable(c) and _usable(theirs[key])]
+    if not both:
+        return {"note": f"no speedup that both have, of {LEAST} pairs or more", "compared": 0, "outside": []}
     outside = [text for mine, other in both if (text := _outside(mine, other, LEVEL / len(both)))]
     return {"note": "", "compared": len(both), "outside": outside}
 
 
 def _usable(row: Mapping[str, Any]) -> bool:
-    return not row["withheld"] and row["n"] >= 3 and formats.finite(row["speedup"])
+    return not row["withheld"] and row["n"] >= LEAST and formats.finite(row["speedup"])
 
 
 def _outside(mine: Mapping[str, Any], other: Mapping[str, Any], level: float) -> str:
@@ -61,12 +64,12 @@ def _outside(mine: Mapping[str, Any], other: Mapping[str, Any], level: float) ->
             f"[{low:.2f}, {high:.2f}] of the reference's {formats.ratio(other['speedup'])}")
 
 
-def disagreements(records: Records) -> list[str]:
-    """The comparisons of a fresh run that do not agree with the reference."""
+def of(records: Records) -> dict[str, Any]:
+    """The agreement of a suite with its reference, from its records."""
     from reports.build import build
 
     found = load(records.name)
-    return agreement(build(records), found)["outside"] if found else []
+    return agreement(build(records) if found else {}, found)
 
 
 def save(report: Mapping[str, Any], folder: Path = FOLDER) -> Path:

@@ -1,5 +1,6 @@
 """Two sweeps against each other, a fresh sweep against the reference, other baselines, and the tables of the docs."""
 
+import argparse
 import json
 
 import numpy as np
@@ -109,14 +110,49 @@ def committed(tmp_path, monkeypatch):
 def test_a_fresh_run_agrees_within_the_prediction_interval(committed, tmp_path):
     sweep(tmp_path / "again", seed=11)
     assert reports.check(tmp_path / "again", "s") == []
+    assert reports.agreement(tmp_path / "again", "s") == ([], "3 of 3 speedups within the reference's interval")
     report = build(read(tmp_path / "again", "s"))
     assert report["reference"]["compared"] == 3 and any("reference" in v["text"] for v in report["verdicts"])
 
 
 def test_a_run_that_found_something_else_does_not(committed, tmp_path):
     sweep(tmp_path / "again", seed=11, arms={"inv_sqrt2": 1.0, "constant": 0.8})
-    (line,) = reports.check(tmp_path / "again", "s")
-    assert "constant is at 0.8" in line and "outside the prediction interval" in line
+    (line,), counted = reports.agreement(tmp_path / "again", "s")
+    assert "constant is at 0.8" in line and "outside the prediction interval" in line and counted.startswith("2 of 3 speedups")
+
+
+def checked(root, capsys):
+    """What `python -m bench check s` returns and prints."""
+    from bench import verbs
+
+    code = verbs.check(argparse.Namespace(suite="s", root=root))
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_a_disagreement_with_the_reference_is_no_failed_gate(committed, tmp_path, capsys):
+    sweep(tmp_path / "again", seed=11, arms={"inv_sqrt2": 1.0, "constant": 0.8})
+    code, (*_, line, counted, gates) = checked(tmp_path / "again", capsys)
+    assert code == 1 and "outside the prediction interval" in line
+    assert (counted, gates) == ("2 of 3 speedups within the reference's interval", "all gates passed")
+
+
+@pytest.mark.parametrize(("changes", "why"), [
+    ({"arms": {"inv_sqrt2": 1.0}}, "the reference is of another configuration"),
+    ({"edit": lambda cfg, fid: fid * (9 if cfg["role"] == "paired" else 1)}, "no speedup that both have, of 3 pairs or more"),
+])
+def test_why_nothing_was_compared_is_said(committed, tmp_path, capsys, changes, why):
+    sweep(tmp_path / "again", seed=11, **changes)
+    code, lines = checked(tmp_path / "again", capsys)
+    assert code == 0 and lines[-2:] == [f"not compared with the reference: {why}", "all gates passed"]
+
+
+def test_check_says_how_many_runs_are_missing(tmp_path, capsys):
+    folder = sweep(tmp_path, edit=lambda cfg, fid: None if cfg["label"] == "constant" and cfg["spec"]["seed"] > 3 else fid)
+    run = synthetic.find(folder, "constant", 3)
+    (run / "result.json").unlink()
+    (run / "events.jsonl").write_bytes(b"".join((run / "events.jsonl").read_bytes().splitlines(keepends=True)[:10]))
+    code, lines = checked(tmp_path, capsys)
+    assert code == 0 and lines[-3:] == ["2 of 27 runs missing, 1 of 27 runs not finished", "not compared with the reference: no reference", "all gates passed"]
 
 
 def test_tables_of_the_docs_come_from_complete_runs_and_go_stale(committed, tmp_path, monkeypatch, capsys):
