@@ -97,28 +97,55 @@ def curves(records: Records, name: str, role: str, method: str) -> list[Curve]:
 
 
 def bands(records: Records, name: str, failed: Sequence[Failure]) -> list[dict[str, Any]]:
-    """Distance over images of each arm, of the null arm and of the pilots, over their seeds; runs under way included.
+    """Distance over images of each arm, of the null arm and of the pilots, over their seeds.
 
-    Runs with a failed gate are left out: what was measured in another way shares no curve and no axis with the others.
+    Arms are drawn beside each other, so as long as runs are missing they keep to the seeds that all of them have. Runs with a
+    failed gate are left out: what was measured in another way shares no curve and no axis with the others.
     """
     odd = {run for failure in failed for run in failure.runs}
-    groups = [(method, records.members(name, "paired", method)) for method in records.suite["arms"]]
-    groups += [(NULL, records.members(name, "null")), ("pilots", records.members(name, "pilot"))]
-    return [found for method, members in groups
-            if (found := _band(name, method, [m["record"] for m in members if m["record"] and m["run"] not in odd]))["images"]]
+    groups = {method: records.members(name, "paired", method) for method in records.suite["arms"]}
+    groups |= {NULL: records.members(name, "null"), "pilots": records.members(name, "pilot")}
+    runs = {method: [m["record"] for m in members if m["record"] and m["run"] not in odd] for method, members in groups.items()}
+    hidden = {NULL, "pilots", *(failure.method for failure in failed if failure.cell == name)}
+    shown = _shared({method: those for method, those in runs.items() if method not in hidden})
+    points = {method: shown.get(method) or {run["run"]: _points(run) for run in those} for method, those in runs.items()}
+    return [found for method, by_run in points.items() if (found := _band(name, method, by_run))["images"]]
 
 
-def _band(name: str, method: str, runs: list[dict]) -> dict[str, Any]:
+Points = dict[int, float]  # log distance by images
+
+
+def _points(run: dict) -> Points:
+    own = curve(run)
+    return {int(images): math.log(fid) for images, fid in zip(own.images.tolist(), own.fid.tolist(), strict=True) if math.isfinite(fid) and fid > 0}
+
+
+def _shared(arms: dict[str, list[dict]]) -> dict[str, dict[str, Points]]:
+    """The points of each arm by run, of the seeds that all arms have: those that ended, where an arm has such, and at every
+    evaluation those that all arms there have measured. Where arms have no seed in common, their own."""
+    begun = {method: {run["seed"]: (run, points) for run in runs if (points := _points(run))} for method, runs in arms.items()}
+    begun = {method: by_seed for method, by_seed in begun.items() if by_seed}
+    ended = [{seed for seed, (run, _) in by_seed.items() if run["status"] != "running"} or set(by_seed) for by_seed in begun.values()]
+    if common := set.intersection(*ended) if ended else set():
+        begun = {method: {seed: both for seed, both in by_seed.items() if seed in common} for method, by_seed in begun.items()}
+    at: dict[int, list[set[int]]] = {}  # images -> of each arm measured there, its seeds
+    for by_seed in begun.values():
+        for images in {i for _, points in by_seed.values() for i in points}:
+            at.setdefault(images, []).append({seed for seed, (_, points) in by_seed.items() if images in points})
+    both = {images: set.intersection(*seeds) for images, seeds in at.items()}
+    return {method: {run["run"]: {i: log for i, log in points.items() if seed in both[i] or not both[i]} for seed, (run, points) in by_seed.items()}
+            for method, by_seed in begun.items()}
+
+
+def _band(name: str, method: str, by_run: dict[str, Points]) -> dict[str, Any]:
     logs: dict[int, list[float]] = {}
-    for run in runs:
-        own = curve(run)
-        for images, fid in zip(own.images.tolist(), own.fid.tolist(), strict=True):
-            if math.isfinite(fid) and fid > 0:
-                logs.setdefault(int(images), []).append(math.log(fid))
+    for points in by_run.values():
+        for images, log in points.items():
+            logs.setdefault(images, []).append(log)
     images = sorted(logs)
     return {"cell": name, "method": method, "images": images, "mean": [math.exp(sum(logs[i]) / len(logs[i])) for i in images],
             "low": [math.exp(min(logs[i])) for i in images], "high": [math.exp(max(logs[i])) for i in images],
-            "seeds": [len(logs[i]) for i in images], "runs": [run["run"] for run in runs]}
+            "seeds": [len(logs[i]) for i in images], "runs": [run for run, points in by_run.items() if points]}
 
 
 def profile(rows: list[dict], arms: list[str], cells: set[str]) -> list[dict[str, Any]]:

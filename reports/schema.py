@@ -105,7 +105,8 @@ class Run(TypedDict):
 
 
 class Curve(TypedDict):
-    """Distances of one arm over its seeds, where at least one is finite; runs with a failed gate are left out."""
+    """Distances of one arm over its seeds, where at least one is finite; runs with a failed gate are left out, and while runs are
+    missing the seeds that not all arms shown have, if there are others."""
 
     cell: str  # dataset/backbone
     method: str  # "A/A" for the null arm, "pilots" for the pilots
@@ -341,6 +342,7 @@ class Made(TypedDict):
     precision: list[str]  # of training
     git: list[dict[str, Any]]  # commits, and whether the tree differed
     data_digest: list[str]  # of the prepared data
+    data_partial: list[str]  # datasets that were prepared from a part of their originals
     reference_digest: list[str]  # of the reference statistics
     extractor_digest: list[str]  # of the extractor's weights
     hours: dict[str, float]  # training, evaluation, and both, over all runs
@@ -387,7 +389,7 @@ class Stability(TypedDict):
 class Reference(TypedDict):
     """Agreement with the committed result of this suite."""
 
-    note: str  # why nothing was compared; "" if it was
+    note: str  # why nothing was compared; "" if something was
     compared: int  # how many speedups
     outside: list[str]  # a sentence per comparison outside its prediction interval
 
