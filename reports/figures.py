@@ -75,6 +75,8 @@ def _forest(rows: Sequence[tuple[str, dict, str]], report: Report, label: str, m
     canvas.line([(scale(1), bottom), (scale(1), 8)], INK, 1)
     if scale.low < CLAIMED < scale.high and not method:
         canvas.line([(scale(CLAIMED), bottom), (scale(CLAIMED), 8)], QUIET, 1, "2 3", "the paper's 1.5")
+        canvas.height += LINE + 4
+        canvas.text((LABELS + WIDTH - NUMBERS) / 2, canvas.height - 10, "dotted: the 1.5 of the paper's abstract", "middle", QUIET)
     for i, (name, row, text) in enumerate(rows):
         y, look = 12 + row_height * (i + 0.5), style(method or name, report["arms"])
         _name(canvas, y, name)
@@ -132,13 +134,30 @@ def _curves(report: Report, cell: dict, bands: Sequence[dict]) -> Canvas:
     if cell["target"]:
         canvas.line([(x.start, y(cell["target"])), (x.end, y(cell["target"]))], INK, 1, "5 3", f"target {say.significant(cell['target'], 4)}")
         _crossings(canvas, x, y(cell["target"]), report, cell["cell"])
-    _legend(canvas, [b["method"] for b in bands], report, 322)
+    _names(canvas, {_counted(b, report): style(b["method"], report["arms"]) for b in bands}, 322)
     if withheld := _withheld(report, cell["cell"]):
-        why = " and ".join(dict.fromkeys(withheld.values()))
-        for line in textwrap.wrap(f"Not drawn ({why}): {', '.join(withheld)}", 56):
-            canvas.height += LINE + 4
-            canvas.text(62, canvas.height - 8, line, colour=QUIET)
+        _note(canvas, f"Not drawn ({' and '.join(dict.fromkeys(withheld.values()))}): {', '.join(withheld)}")
+    if len({tuple(_seeds(b, report)) for b in bands}) > 1:
+        _note(canvas, "Not all over the same seeds: compare with care")
     return canvas
+
+
+def _note(canvas: Canvas, text: str) -> None:
+    """A line or more below all else."""
+    for line in textwrap.wrap(text, 56):
+        canvas.height += LINE + 4
+        canvas.text(62, canvas.height - 8, line, colour=QUIET)
+
+
+def _seeds(band: dict, report: Report) -> list[int]:
+    """Behind a band."""
+    return sorted(r["seed"] for r in report["runs"] if r["run"] in band["runs"])
+
+
+def _counted(band: dict, report: Report) -> str:
+    """The method of a band, and over how many seeds it is where some are not there yet."""
+    planned, counts = len(report["seeds"]["pilots" if band["method"] == "pilots" else "paired"]), sorted({*band["seeds"]})
+    return band["method"] + (f" ({' to '.join(map(str, {counts[0]: 0, counts[-1]: 0}))} of {say.plural(planned, 'seed')})" if counts[0] < planned else "")
 
 
 def _band(canvas: Canvas, x: Scale, y: Scale, band: dict, look: Style) -> None:
@@ -146,7 +165,7 @@ def _band(canvas: Canvas, x: Scale, y: Scale, band: dict, look: Style) -> None:
     canvas.area([(x(i), y(high)) for i, _, _, high, _ in points] + [(x(i), y(low)) for i, _, low, _, _ in reversed(points)], look.colour)
     canvas.line([(x(i), y(mean)) for i, mean, *_ in points], look.colour, 2, look.dash)
     for images, mean, low, high, seeds in points:
-        canvas.mark(x(images), y(mean), "circle", look.colour,
+        canvas.mark(x(images), y(mean), look.marker, look.colour,
                     f"{band['method']} at {images:,} images: {say.significant(mean)} ({say.significant(low)} to {say.significant(high)}, {say.plural(seeds, 'seed')})", 2.6)
 
 
@@ -387,7 +406,7 @@ def growth(report: Report) -> Panels:
 
 
 def response(report: Report) -> Panels:
-    """The response to a small change of the input over the level of noise: worst direction, and a random one dotted."""
+    """The response to a small change of the input over the level of noise: worst direction with its band, and a random one, hollow."""
     found = (report["stability"] or {}).get("response", [])
     for cell in dict.fromkeys(r["cell"] for r in found):
         those = [r for r in found if r["cell"] == cell]
@@ -399,12 +418,17 @@ def response(report: Report) -> Panels:
         methods = list(dict.fromkeys(r["method"] for r in those))
         for method in methods:
             look, mine = style(method, report["arms"]), [r for r in those if r["method"] == method]
+            canvas.area([(x(r["t"]), y(r["worst_high"])) for r in mine] + [(x(r["t"]), y(r["worst_low"])) for r in reversed(mine)], look.colour)
             canvas.line([(x(r["t"]), y(r["worst"])) for r in mine], look.colour, 2, look.dash)
-            canvas.line([(x(r["t"]), y(r["random"])) for r in mine], look.colour, 1, "2 3")
+            canvas.line([(x(r["t"]), y(r["random"])) for r in mine], look.colour, 1, look.dash)
             for r in mine:
-                canvas.mark(x(r["t"]), y(r["worst"]), look.marker, look.colour,
-                            f"{method} at t = {r['t']:g}: worst {say.significant(r['worst'])}, random {say.significant(r['random'])}", 4)
+                tip = (f"{method} at t = {r['t']:g}: worst {say.significant(r['worst'])} ({say.significant(r['worst_low'])} to "
+                       f"{say.significant(r['worst_high'])}), random {say.significant(r['random'])}")
+                canvas.mark(x(r["t"]), y(r["worst"]), look.marker, look.colour, tip, 4)
+                canvas.mark(x(r["t"]), y(r["random"]), look.marker, look.colour, tip, 4, hollow=True)
         _legend(canvas, methods, report, 322)
+        canvas.height += LINE + 6
+        canvas.text(62, canvas.height - 8, "filled: the worst direction; hollow: a random one", colour=QUIET)
         yield cell, canvas
 
 

@@ -58,6 +58,7 @@ def made(records: Records) -> dict[str, Any]:
         kind = str(run["start"].get("device", "unknown"))
         devices[kind] = devices.get(kind, 0.0) + (run["seconds"] + _evaluation(run)) / 3600 * _devices(run, kind)
     return {"runs": len(runs), "listed": len(records.suite["runs"]), **starts, **specs,
+            "data_partial": _distinct(runs, lambda run: run["dataset"] if run["start"].get("data_partial") else None),
             "hours": {"training": training, "evaluation": evaluation, "both": training + evaluation}, "device_hours": devices,
             "resumes": sum(run.get("resumes", 0) for run in runs)}
 

@@ -40,12 +40,12 @@ def speedup(report: Report) -> Table:
 def details(report: Report) -> Table:
     """What stands beside each headline."""
     rows = [(c["cell"], c["method"], say.interval(c["restricted"]),
-             *((_two(c["chance"]), say.p(c["sign_flip"]), _two(c["correlation"])) if say.finite(c["speedup"]) else (say.DASH,) * 3), _seeds(c), ", ".join(map(str, c["missing"])) or say.DASH,
-             ", ".join(map(str, c["diverged"]["baseline"] + c["diverged"]["arm"])) or say.DASH) for c in _shown(report)]
+             *((_two(c["chance"]), say.p(c["sign_flip"]), _two(c["correlation"])) if say.finite(c["speedup"]) else (say.DASH,) * 3), _seeds(c),
+             _numbers(c["missing"]), _numbers(c["diverged"]["baseline"] + c["diverged"]["arm"])) for c in _shown(report)]
     return Table("details", "Beside the headline: ratio of mean images to target, each at most the budget (jackknife t); chance that the arm "
                  "is faster on the same seed; exact sign-flip p; correlation within pairs (above 0: pairing paid); seeds that would decide. Without a "
                  "headline the restricted mean and the reach rates are all there is.",
-                 ("cell", "method", "restricted mean", "P(faster)", "sign-flip p", "correlation", "seeds needed", "seeds missing", "diverged"), rows)
+                 ("cell", "method", "restricted mean", "P(faster)", "sign-flip p", "correlation", "seeds needed", "missing", "diverged"), rows)
 
 
 def sensitivity(report: Report) -> Table:
@@ -80,9 +80,10 @@ def final(report: Report) -> Table:
 def axes(report: Report) -> Table:
     """Images, seconds and FLOPs side by side."""
     rows = [(c["cell"], c["method"], headline(c), *(say.interval(c["axes"][axis]["speedup"], c["bound"]) for axis in ("seconds", "flops")),
-             *(_reach(c["axes"][axis]["to_target"]) for axis in ("images", "seconds", "flops"))) for c in _shown(report)]
+             *(_reach(c, axis) for axis in ("images", "seconds", "flops"))) for c in _shown(report)]
     return Table("axes", "The same speedup in training images, in training seconds on the machine of the runs, and in floating-point operations "
-                 "(three forward passes an image); and what the target takes, baseline → arm, geometric means.",
+                 "(three forward passes an image); and what the target takes, baseline → arm, geometric means. ≥: some runs did not reach it and count "
+                 "with the whole budget; ≤: some were below it at their first evaluation; ~: both.",
                  ("cell", "method", "images", "seconds", "FLOPs", "images to target", "seconds to target", "FLOPs to target"), rows)
 
 
@@ -153,17 +154,33 @@ def measured(report: Report) -> Table:
 
 
 def probed(report: Report) -> Table:
-    """What the probes measured beside what the theory predicts."""
-    rows = [(r["cell"], str(r["skips"]), r["method"], *(say.DASH if r[key] is None else f"{r[key]:.3g}" for key in ("sum_squares", "bound")),
-             say.significant(r["feature_norm"]), _banded(r, "feature"), say.significant(r["gradient_norm"]), _banded(r, "gradient"),
-             say.significant(r["input_sensitivity"]), say.significant(r["update_ratio"]),
-             say.DASH if r["loss_spikes"] is None else f"{r['loss_spikes']:.1f}" + (f", up to {r['largest_spike']:.1f}x" if r["loss_spikes"] else ""), str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
-    return Table("probed", "Geometric means over seeds. Predictions: the sum of squared factors for norm and gradient, and for the response the bound with all "
-                 "Lipschitz constants 1, the sum of the factors + 1; a dash: the method has no fixed factor. Oscillation: half the band in a moving window of 9 probes, over the second half of training; in brackets, of the norm. Response: of the output "
-                 "to the worst small change of the input. Update: norm of a step over the norm of the weights. Spikes of the loss: mean count, and the "
-                 "largest over the median before it.",
-                 ("cell", "skips", "method", "sum of squares", "bound", "feature norm", "its oscillation", "gradient norm", "its oscillation",
-                  "response", "update", "spikes", "seeds"), rows, frozenset({1, *range(3, 13)}))
+    """The norms that the probes measured beside what the theory predicts."""
+    rows = [(r["cell"], str(r["skips"]), r["method"], _fixed(r["sum_squares"]), say.significant(r["feature_norm"]), _banded(r, "feature"),
+             say.significant(r["gradient_norm"]), _banded(r, "gradient"), str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
+    return Table("probed", "Norms, geometric means over seeds and the second half of training. The theory predicts their order by the sum of squared "
+                 "factors; a dash: the method has no fixed factor. Oscillation: half the band in a moving window of 9 probes. In brackets: over the norm.",
+                 ("cell", "skips", "method", "sum of squares", "feature norm", "its oscillation", "gradient norm", "its oscillation", "seeds"),
+                 rows, frozenset({1, *range(3, 9)}))
+
+
+def responses(report: Report) -> Table:
+    """What else the probes measured."""
+    rows = [(r["cell"], str(r["skips"]), r["method"], _fixed(r["bound"]), say.significant(r["input_sensitivity"]), say.significant(r["update_ratio"]), _spikes(r),
+             str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
+    return Table("responses", "Response of the output to the worst small change of the input. Its bound in the theory, with all Lipschitz constants 1, is the sum of "
+                 "the factors + 1; a dash: the method has no fixed factor. Update: norm of a step over the norm of the weights. Spikes of the loss: mean "
+                 "count, and the largest over the median before it.",
+                 ("cell", "skips", "method", "bound", "response", "update", "spikes", "seeds"), rows, frozenset({1, *range(3, 8)}))
+
+
+def _fixed(value: Any) -> str:
+    return say.DASH if value is None else f"{value:.3g}"
+
+
+def _spikes(row: dict[str, Any]) -> str:
+    if row["loss_spikes"] is None:
+        return say.DASH
+    return f"{row['loss_spikes']:.1f}" + (f", up to {row['largest_spike']:.1f}x" if row["loss_spikes"] else "")
 
 
 def _banded(row: dict[str, Any], name: str) -> str:
@@ -228,8 +245,15 @@ def _reached(row: dict[str, Any]) -> Row:
     return tuple(f"{row['reached'][side]}/{row['n']} [{row['reach_rates'][side]['low']:.2f}, {row['reach_rates'][side]['high']:.2f}]" for side in ("baseline", "arm"))
 
 
-def _reach(sides: dict[str, Any]) -> str:
-    return f"{say.prefixed(sides['baseline'])} → {say.prefixed(sides['arm'])}"
+def _reach(row: dict[str, Any], axis: str) -> str:
+    """What both sides need to the target; a bound where runs did not reach it, or reached it before they were looked at."""
+    return " → ".join(say.BOUNDS[_bound([pair[side] for pair in row["pairs"]])] + say.prefixed(row["axes"][axis]["to_target"][side])
+                      for side in ("baseline", "arm"))
+
+
+def _bound(crossings: list[dict[str, Any]]) -> str:
+    above, below = any(c["status"] == "censored" for c in crossings), any(c["at_first"] for c in crossings)
+    return "mixed" if above and below else ">=" if above else "<=" if below else ""
 
 
 def _n(row: dict[str, Any]) -> str:
@@ -240,6 +264,11 @@ def _two(value: Any) -> str:
     return f"{value:.2f}" if say.finite(value) else say.DASH
 
 
+def _numbers(seeds: list[int]) -> str:
+    """Which seeds, so that none reads as a count."""
+    return f"seed{'' if len(set(seeds)) == 1 else 's'} {', '.join(map(str, sorted(set(seeds))))}" if seeds else say.DASH
+
+
 def _seeds(row: dict[str, Any]) -> str:
     return f"about {row['seeds_needed']}" if row["seeds_needed"] and row.get("role") != "null" else say.DASH
 
@@ -247,5 +276,5 @@ def _seeds(row: dict[str, Any]) -> str:
 MADE: dict[str, Callable[[Report], Table]] = {
     "pooled": pooled, "speedup": speedup, "ladder": ladder, "targets": targets, "details": details, "sensitivity": sensitivity, "final": final,
     "axes": axes, "aa": null, "networks": networks, "weights": weights, "gates": gates, "failures": failures, "claims": claims,
-    "measured": measured, "probed": probed, "growth": growth, "ranks": ranks, "learnt": learnt,
+    "measured": measured, "probed": probed, "responses": responses, "growth": growth, "ranks": ranks, "learnt": learnt,
 }
