@@ -43,4 +43,5 @@ def style(method: str, arms: Sequence[str] = ()) -> Style:
     step = same.index(method) if method in same else 0
     if not step:
         return own
-    return Style(own.colour, MARKERS[(MARKERS.index(own.marker) + step) % len(MARKERS)], DASHES[(DASHES.index(own.dash) + step + step // len(MARKERS)) % len(DASHES)])
+    return Style(own.colour, MARKERS[(MARKERS.index(own.marker) + step) % len(MARKERS)],
+                 DASHES[(DASHES.index(own.dash) + step + step // len(MARKERS)) % len(DASHES)])

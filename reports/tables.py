@@ -79,12 +79,18 @@ def final(report: Report) -> Table:
 
 def axes(report: Report) -> Table:
     """Images, seconds and FLOPs side by side."""
-    rows = [(c["cell"], c["method"], headline(c), *(say.interval(c["axes"][axis]["speedup"], c["bound"]) for axis in ("seconds", "flops")),
-             *(_reach(c, axis) for axis in ("images", "seconds", "flops"))) for c in _shown(report)]
+    rows = [(c["cell"], c["method"], headline(c), *(say.interval(c["axes"][axis]["speedup"], c["bound"]) for axis in ("seconds", "flops")))
+            for c in _shown(report)]
     return Table("axes", "The same speedup in training images, in training seconds on the machine of the runs, and in floating-point operations "
-                 "(three forward passes an image); and what the target takes, baseline → arm, geometric means. ≥: some runs did not reach it and count "
-                 "with the whole budget; ≤: some were below it at their first evaluation; ~: both.",
-                 ("cell", "method", "images", "seconds", "FLOPs", "images to target", "seconds to target", "FLOPs to target"), rows)
+                 "(three forward passes an image).", ("cell", "method", "images", "seconds", "FLOPs"), rows)
+
+
+def needed(report: Report) -> Table:
+    """What the target takes on every axis."""
+    rows = [(c["cell"], c["method"], *(_reach(c, axis) for axis in ("images", "seconds", "flops"))) for c in _shown(report)]
+    return Table("needed", "What the target takes, baseline → arm, geometric means. ≥: some runs did not reach it and count with the whole budget. "
+                 "≤: some were below it at their first evaluation. ~: both.",
+                 ("cell", "method", "images to target", "seconds to target", "FLOPs to target"), rows)
 
 
 def null(report: Report) -> Table:
@@ -165,10 +171,10 @@ def probed(report: Report) -> Table:
 
 def responses(report: Report) -> Table:
     """What else the probes measured."""
-    rows = [(r["cell"], str(r["skips"]), r["method"], _fixed(r["bound"]), say.significant(r["input_sensitivity"]), say.significant(r["update_ratio"]), _spikes(r),
-             str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
-    return Table("responses", "Response of the output to the worst small change of the input. Its bound in the theory, with all Lipschitz constants 1, is the sum of "
-                 "the factors + 1; a dash: the method has no fixed factor. Update: norm of a step over the norm of the weights. Spikes of the loss: mean "
+    rows = [(r["cell"], str(r["skips"]), r["method"], _fixed(r["bound"]), say.significant(r["input_sensitivity"]),
+             say.significant(r["update_ratio"]), _spikes(r), str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
+    return Table("responses", "Response of the output to the worst small change of the input. Its bound in the theory, with all Lipschitz constants 1, "
+                 "is the sum of the factors + 1; a dash: the method has no fixed factor. Update: norm of a step over the norm of the weights. Spikes of the loss: mean "
                  "count, and the largest over the median before it.",
                  ("cell", "skips", "method", "bound", "response", "update", "spikes", "seeds"), rows, frozenset({1, *range(3, 8)}))
 
@@ -199,8 +205,9 @@ def growth(report: Report) -> Table:
 def ranks(report: Report) -> Table:
     """Rank correlation of the theory with what was measured."""
     rows = [(r["cell"], r["quantity"].replace("_", " "), f"{r['rho']:+.2f}", str(r["arms"])) for r in (report["stability"] or {}).get("rank", [])]
-    return Table("ranks", "Spearman's correlation, over the arms with fixed factors, of the theory's predictions (for the response the bound, else the sum of squares) with what was measured. Of each block: over arms and decoder blocks i, of the "
-                 "sum of squares from skip i to the deepest. +1: the same order.", ("cell", "quantity", "rank correlation", "arms"), rows, frozenset({2, 3}))
+    return Table("ranks", "Spearman's correlation of the theory's predictions with what was measured, over the arms with fixed factors. Predictions: for the "
+                 "response the bound, else the sum of squares. Of each block: over arms and decoder blocks i, the sum of squares from skip i to the deepest. "
+                 "+1: the same order.", ("cell", "quantity", "rank correlation", "arms"), rows, frozenset({2, 3}))
 
 
 def learnt(report: Report) -> Table:
@@ -275,6 +282,6 @@ def _seeds(row: dict[str, Any]) -> str:
 
 MADE: dict[str, Callable[[Report], Table]] = {
     "pooled": pooled, "speedup": speedup, "ladder": ladder, "targets": targets, "details": details, "sensitivity": sensitivity, "final": final,
-    "axes": axes, "aa": null, "networks": networks, "weights": weights, "gates": gates, "failures": failures, "claims": claims,
+    "axes": axes, "needed": needed, "aa": null, "networks": networks, "weights": weights, "gates": gates, "failures": failures, "claims": claims,
     "measured": measured, "probed": probed, "responses": responses, "growth": growth, "ranks": ranks, "learnt": learnt,
 }
