@@ -23,6 +23,7 @@ def ui(root: Path, port: int, uri: str | None = None) -> int:
         return 0
     if uri is None and not (Path(root) / "mlflow.db").is_file():
         raise BadInput(f"--root: nothing is synced in {root} yet; start with: python -m bench run quick")
+    store.check_database(uri or store.default_uri(root))
     _check_port(port)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri or store.default_uri(root),
                "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

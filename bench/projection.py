@@ -4,17 +4,23 @@ How far a run is projected is kept with MLflow itself, as the number of its even
 are depends on how often it is saved and probed): of those a resumed run's log equals the uninterrupted one but for the clocks, so what is written again after a crash is
 not logged twice. A pass may end between any two requests: what is about to be sent is noted first, what marks a run as
 up to date is written last, and a pass that finds the first without the second asks MLflow which points it has.
+
+Which training a run of MLflow shows is told by the time of its `start` event, which a resumed run keeps, wherever its folder
+is moved or copied. A run that was trained again is projected anew; one that another root trained is refused.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import lock, mlflow_store as store
+from bench.errors import BadInput
 from bench.mlflow_cells import project_cell, project_links, project_results
 from bench.mlflow_store import NAME, SENT, Unreachable, default_uri
 from bench.mlflow_ui import ui
@@ -31,6 +37,7 @@ BATCH, PARAMS = 1000, 100  # metrics and params per request, MLflow's limits
 LONGEST = 6000  # characters of a param's value, MLflow's limit
 SENDING = "skipbench.sending"  # tag: events whose points may be stored
 DESCRIBED = "skipbench.described"  # tag: params and dataset are in
+START, ROOT, FOLDER = "skipbench.start", "skipbench.root", "skipbench.folder"  # tags: which training, by what root, and where that lay
 FACTS = ("params", "backbone_params", "method_params", "flops", "init_digest", "extractor_digest", "reference_digest",
          "reference_size")
 PLACE = ("device", "device_name", "host")  # of the last start: tags, since a param cannot change
@@ -44,47 +51,77 @@ class Summary:
     runs: int = 0
     changed: int = 0
     points: int = 0
+    anew: int = 0
 
     def __str__(self) -> str:
-        return f"{self.runs} runs, {self.changed} changed, {self.points} points logged"
+        anew = f", {self.anew} that were trained again made anew" if self.anew else ""
+        return f"{self.runs} runs, {self.changed} changed, {self.points} points logged{anew}"
 
 
-def sync(root: Path, suite: str, uri: str | None = None) -> Summary:
-    """Project every run of a suite that has begun. uri: tracking address, sqlite in ROOT by default.
+def sync(root: Path, suite: str, uri: str | None = None, stop: Sequence[int] = ()) -> Summary:
+    """Project every run of a suite that has begun. uri: tracking address, sqlite in ROOT by default. stop: signals that came.
 
     Safe while runs write: a torn last line waits for the next pass. BadInput, one line, for an address that leads
-    nowhere; its subclass Unreachable for a server that does not answer (any more), after which a later pass goes on.
+    nowhere or holds another sweep of that name; its subclass Unreachable for a server that does not answer (any more) or
+    refuses, after which a later pass goes on.
     """
     folder = Path(root) / suite
     content = reading.read_json(folder / "suite.json")
     summary = Summary()
-    with store.one_writer(root), store.connect(uri or default_uri(root)) as client:
+    with store.one_writer(root, stop), store.connect(uri or default_uri(root)) as client:
         experiment = store.experiment(client, content, root)
         known = store.runs(client, experiment)
+        here = store.root_name(root)
+        origins = {entry["run"]: _origin(folder / entry["run"], here) for entry in content["runs"]}
+        _refuse_another_sweep(known, origins)
         for cell in (f"{cell['dataset']}/{cell['backbone']}" for cell in content["cells"]):
             parent = project_cell(client, experiment, known.get(f"cell {cell}"), suite, cell)
             for entry in content["runs"]:
-                begun = (folder / entry["run"] / "events.jsonl").is_file()
+                begun = origins[entry["run"]]
                 if begun and f"{entry['dataset']}/{entry['backbone']}" == cell:
-                    _project(client, experiment, known.get(entry["run"]), parent, folder / entry["run"], summary)
+                    _project(client, experiment, known, parent, folder / entry["run"], begun, summary)
             project_results(client, parent, known.get(f"cell {cell}"), folder / "report", cell)
             project_links(client, experiment, parent, known, cell)
     return summary
 
 
-def _project(client: MlflowClient, experiment: str, run: Run | None, parent: str, folder: Path,
+def _origin(folder: Path, here: str) -> dict[str, str]:
+    """Tags that tell a training from another one under the same name; {} for a run that has not begun."""
+    try:
+        with (folder / "events.jsonl").open("rb") as log:
+            start = next((json.loads(line) for line in log if line.startswith(b'{"event": "start"') and line.endswith(b"}\n")), None)
+    except FileNotFoundError:
+        return {}
+    return {START: str(start["time"]), ROOT: here} if start else {}
+
+
+def _refuse_another_sweep(known: dict[str, Run], origins: dict[str, dict[str, str]]) -> None:
+    """BadInput, before anything is written, if MLflow has a run from another root and of another training."""
+    for name, origin in origins.items():
+        tags = known[name].data.tags if name in known else {}
+        if origin and START in tags and tags[START] != origin[START] and tags.get(ROOT) != origin[ROOT]:
+            raise BadInput(f"suite: MLflow has another training of {name}, synced from {tags.get(FOLDER)}; two sweeps of one name do not "
+                           "mix: choose another --tracking or name of the suite, or delete that sweep's runs in MLflow")
+
+
+def _project(client: MlflowClient, experiment: str, known: dict[str, Run], parent: str, folder: Path, origin: dict[str, str],
              summary: Summary) -> None:
     """Bring one MLflow run up to its folder. The marks compared here are written last."""
     summary.runs += 1
+    run = known.get(folder.name)
+    if run and run.data.tags.get(START, origin[START]) != origin[START]:  # trained again: other numbers at the same steps
+        client.delete_run(known.pop(folder.name).info.run_id)
+        run, summary.anew = None, summary.anew + 1
     status, size = standing(folder), (folder / "events.jsonl").stat().st_size
-    marks = {"skipbench.bytes": str(size), "status": status, "mlflow.parentRunId": parent}
+    marks = {"skipbench.bytes": str(size), "status": status, "mlflow.parentRunId": parent, **origin}
     if run and all(run.data.tags.get(key) == value for key, value in marks.items()):
         return
     config = reading.read_json(folder / "config.json")
     events = [event for event in reading.read_events(folder, live=True) if event["event"] != "resume"]
     if not events:
         return
-    run = run or _create(client, experiment, config, events[0])
+    origin = {**origin, FOLDER: f"{socket.gethostname()}:{folder.parent.resolve()}"}
+    run = run or _create(client, experiment, config, events[0], origin)
     if DESCRIBED not in run.data.tags:
         _describe(client, run, config["spec"], events[0])
     extractor = config["spec"]["evaluation"]["extractor"]
@@ -92,7 +129,7 @@ def _project(client: MlflowClient, experiment: str, run: Run | None, parent: str
     sent = _send(client, run, measured, extractor)
     _conclude(client, run, folder, status, events[-1]["time"])
     done = max(len(measured), _count(run, SENT))
-    store.set_tags(client, run.info.run_id, {**_remarks(events, extractor), SENT: str(done), **marks})
+    store.set_tags(client, run.info.run_id, {**_remarks(events, extractor), SENT: str(done), **marks, **origin})
     summary.changed, summary.points = summary.changed + 1, summary.points + sent
 
 
@@ -112,13 +149,13 @@ def standing(folder: Path) -> str:
 # What a run is --------------------------------------------------------------------------------------------------------
 
 
-def _create(client: MlflowClient, experiment: str, config: dict, start: dict) -> Run:
+def _create(client: MlflowClient, experiment: str, config: dict, start: dict, origin: dict[str, str]) -> Run:
     """A new MLflow run that can be found again by its name."""
     spec = config["spec"]
     tags = {NAME: config["run"], "run": config["run"], "hash": config["hash"], "suite": config["suite"],
             "dataset": spec["dataset"], "backbone": spec["backbone"], "method": config["label"],
             "seed": str(spec["seed"]), "role": config["role"], "pair": str(config["pair"]),
-            "protocol": str(spec["protocol"])}
+            "protocol": str(spec["protocol"]), **origin}
     role = "" if config["role"] == "paired" else f" ({config['role']})"
     name = f"{spec['dataset']} {spec['backbone']} {config['label']} seed {spec['seed']}{role}"
     return client.create_run(experiment, start_time=_clock(start["time"]), tags=tags, run_name=name)

@@ -75,7 +75,7 @@ def sync(o: argparse.Namespace) -> int:
         last = bool(stop) or o.watch is None
         code = 0
         try:
-            summary = projection.sync(o.root, name, o.tracking)
+            summary = projection.sync(o.root, name, o.tracking, stop)
             if not o.quiet:
                 print(summary, flush=True)
         except projection.Unreachable as error:  # a server that restarts: a later pass sends what this one did not

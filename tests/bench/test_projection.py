@@ -1,5 +1,6 @@
 """The projection into MLflow, against a real sqlite store and a real server."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -61,13 +62,13 @@ def second(root):
     return plan(suites.load(str(root / "tiny.yaml")))[1]
 
 
-def write(folder, config, steps, done=False, clock=1000.0, status="complete"):
-    """What a trainer leaves after `steps` evaluations; a run that is not done has a living owner."""
+def write(folder, config, steps, done=False, clock=1000.0, status="complete", start=1000.0, loss=1.0):
+    """What a trainer leaves after `steps` evaluations; a run that is not done has a living owner. A resumed one keeps `start`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    events = [{"event": "start", "images": 0, "time": clock, "data_digest": "d" * 64, "params": 7, "host": "here"}]
+    events = [{"event": "start", "images": 0, "time": start, "data_digest": "d" * 64, "params": 7, "host": "here"}]
     for i in range(1, steps + 1):
-        events.append({"event": "train", "images": 32 * i, "time": clock + i, "seconds": float(i), "loss": 1.0 / i,
+        events.append({"event": "train", "images": 32 * i, "time": clock + i, "seconds": float(i), "loss": loss / i,
                        "lr": 0.1, "grad_norm": 2.0})
         events.append({"event": "eval", "images": 32 * i, "time": clock + i + 0.5, "seconds": float(i),
                        "fid": 9.0 / i if i != 2 else float("nan"), "eval_seconds": 0.1, "draws": "a", "nfe": 2, "samples": 128})
@@ -292,6 +293,28 @@ def test_two_at_the_same_moment(bare):
     assert any(f"sync: process {process.pid} is writing to MLflow" in text for process in processes for text in said)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_watch_that_waits_for_its_turn_can_be_ended(root, number, code):
+    """By Ctrl-C at once; SIGTERM asks for a last pass, which has its turn."""
+    command = [sys.executable, "-m", "bench", "sync", "tiny", "--root", str(root), "--watch", "1"]
+    with (root / ".mlflow.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert "waiting for it" in process.stderr.readline()
+        process.send_signal(number)
+        if code:
+            assert process.wait(20) == code and "what is missing comes with the next sync" in process.stderr.read()
+    assert process.wait(120) == code
+    assert code or len(by_run(projection.default_uri(root))) == 3
+
+
+def test_a_last_pass_does_not_wait_for_ever(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mlflow_store, "LAST", 0.2)
+    with mlflow_store.one_writer(tmp_path), pytest.raises(KeyboardInterrupt), mlflow_store.one_writer(tmp_path, [signal.SIGTERM]):
+        pass
+    assert f"process {os.getpid()} is writing" in capsys.readouterr().err
+
+
 def test_the_database_can_be_made_again(root, schema):
     projection.sync(root, "tiny")
     before = content(root)
@@ -299,6 +322,43 @@ def test_the_database_can_be_made_again(root, schema):
     shutil.rmtree(root / "mlartifacts")
     projection.sync(root, "tiny")
     assert content(root) == before
+
+
+@pytest.mark.parametrize("request_number", [1, 2, 4])
+def test_a_run_that_was_trained_again_is_projected_anew(root, second, monkeypatch, request_number):
+    """Other numbers under the same name; also where the pass dies in the middle of it."""
+    projection.sync(root, "tiny")
+    shutil.rmtree(second.folder(root))
+    write(second.folder(root), second.config, 3, start=7000.0, loss=2.0)
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        die_after(patch, request_number)
+        projection.sync(root, "tiny")
+    again = projection.sync(root, "tiny")
+    assert again.changed == 1 and again.points <= 3 * 6 - 1
+    shutil.rmtree(second.folder(root))
+    write(second.folder(root), second.config, 3, start=8000.0, loss=2.0)
+    summary = projection.sync(root, "tiny")
+    assert (summary.changed, summary.points, summary.anew) == (1, 3 * 6 - 1, 1) and "1 that were trained again" in str(summary)
+    assert [value for _, value, _ in histories(projection.default_uri(root))[second.id, "loss"]] == [2.0, 1.0, 2.0 / 3]
+    assert projection.sync(root, "tiny").changed == 0
+
+
+def test_two_sweeps_of_one_name_do_not_mix(root, second, tmp_path_factory):
+    """In one line that names the other, before anything is written; a copy or a moved root is the same sweep."""
+    uri, copy, other = projection.default_uri(root), tmp_path_factory.mktemp("copy") / "runs", tmp_path_factory.mktemp("other")
+    projection.sync(root, "tiny")
+    shutil.copytree(root, copy)
+    shutil.copytree(root / "tiny", other / "tiny")
+    assert projection.sync(copy, "tiny", uri).changed == 0
+    assert projection.sync(other, "tiny", uri).points == 0  # the folder of the suite alone, in another root
+    projection.sync(root, "tiny", uri)
+    before = content(root)
+    write(second.folder(other), second.config, 6, done=True, start=7000.0, loss=2.0)
+    with pytest.raises(BadInput, match=f"MLflow has another training of {second.id}, synced from .*:{root}/tiny; two sweeps") as caught:
+        projection.sync(other, "tiny", uri)
+    assert "\n" not in str(caught.value) and content(root) == before
+    write(second.folder(copy), second.config, 3, start=8000.0, loss=3.0)  # moved, and trained again there
+    assert projection.sync(copy, "tiny", uri).anew == 1
 
 
 @pytest.mark.parametrize("name", ["a b", "100%25", "why?", "a#b", "ä"])
@@ -460,8 +520,51 @@ def test_a_slow_server_gets_nothing_twice(root, second, schema, monkeypatch):
     assert found == histories(projection.default_uri(root), clock=False)
 
 
-@pytest.mark.parametrize(("uri", "message"), [("ftp://x", "tracking address: 'ftp://x' is unknown; choose from sqlite"),
-                                              ("http://127.0.0.1:1", "does not answer"), ("http://127.0.0.1:x", "does not answer")])
+class Refusing(BaseHTTPRequestHandler):
+    """Answers everything with the same."""
+
+    status, body = 200, b""
+
+    def do_GET(self):
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.mark.parametrize(("status", "body", "message"), [
+    (403, "<html>\nno</html>", "refuses with status 403"), (404, "<html></html>", "refuses with status 404"),
+    (401, '{"error_code": "UNAUTHENTICATED", "message": "who\\nare you"}', "refuses with status 401: UNAUTHENTICATED: who are you"),
+    (403, '{"detail": "keep out"}', "refuses: {'detail': 'keep out'}"),
+    (503, "later", "answers with status 503; nothing is lost, sync again"),
+    (200, "<html>\nlog in</html>", "answers, but not as an MLflow server does"), (200, "{}", "answers, but not as an MLflow server does"),
+    (200, '{"experiment": 3}', "answers, but not as an MLflow server does")])
+def test_a_server_that_refuses_is_one_line_that_says_so(root, monkeypatch, status, body, message):
+    """Of the kind after which `sync --watch` goes on: proxies come and go."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setattr(Refusing, "status", status)
+    monkeypatch.setattr(Refusing, "body", body.encode())
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(projection.Unreachable, match=f"tracking address: http://me:\\*\\*\\*@127.0.0.1:{server.server_port} {message}") as caught:
+            projection.sync(root, "tiny", f"http://me:secret@127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+    assert "\n" not in str(caught.value) and "secret" not in str(caught.value) and "restore" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("uri", "message"), [
+    ("ftp://x", "tracking address: 'ftp://x' is unknown; choose from sqlite"), ("http://127.0.0.1:1", "does not answer"),
+    ("http://127.0.0.1:x", "does not answer"), ("sqlite:", "'sqlite:' is no database's .*choose from sqlite:///FILE"),
+    ("postgresql://me:secret@h/d", r"postgresql://me:\*\*\*@h/d needs the Python module psycopg"), ("mysql://h/d", "needs the Python module"),
+    ("sqlite:////nowhere/at/all.db", "cannot be opened .*unable to open"), ("sqlite:////dev/null/x", "cannot be opened"),
+    (f"sqlite:///{__file__}", "cannot be opened .*not a database")])
 def test_an_address_that_leads_nowhere_is_one_line(root, uri, message):
     with pytest.raises(BadInput, match=message) as caught:
         projection.sync(root, "tiny", uri)
@@ -484,6 +587,8 @@ def test_neither_mlflow_nor_torch_is_imported_before_it_is_needed():
 def test_ui_refuses_what_cannot_be(tmp_path):
     with pytest.raises(BadInput, match="nothing is synced"):
         projection.ui(tmp_path, 5000)
+    with pytest.raises(BadInput, match="'ftp://x' is unknown"):
+        projection.ui(tmp_path, 5000, "ftp://x")
     (tmp_path / "mlflow.db").touch()
     for port in (70000, 0, -1):
         with pytest.raises(BadInput, match=f"--port: {port} is out of range"):
