@@ -175,8 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.perf_counter()
     tally = campaign(options.kills, folder)
     hit = ", ".join(f"{tally.phases[phase]} in {phase}" for phase in PHASES)
-    print(*tally.faults, f"{tally.identical} of {tally.kills} kills identical ({hit}): {tally.runs} runs of both backbones, compared with "
-          f"undisturbed ones in {time.perf_counter() - began:.0f} s", sep="\n")
+    print(*tally.faults, f"{tally.identical} of {tally.kills} kills identical ({hit}): {tally.runs} runs, compared with undisturbed "
+          f"ones in {time.perf_counter() - began:.0f} s", sep="\n")
     if not tally.faults:
         shutil.rmtree(folder)
     return int(tally.identical < options.kills)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -30,7 +30,7 @@ class Profile(BaseModel):
     array_parallelism: int = Field(default=256, gt=0)
     runs_per_job: int = Field(default=1, gt=0)
     largest_array: int = Field(default=1000, gt=0)
-    signal_delay: int = Field(default=90, ge=0)
+    signal_delay: int = Field(default=90, gt=0)
     setup: list[str] = []
     set: dict[str, Any] = {}
 
@@ -40,6 +40,7 @@ OPTIONS = ("partition", "account", "qos", "gpus_per_node", "time", "array_parall
 ALSO = {"timeout_min": "time", "time": "time", "signal_delay_s": "signal_delay",
         **{key: key for key in ("partition", "account", "qos", "gpus_per_node", "cpus_per_task", "mem_gb", "array_parallelism", "setup")}}
 OURS = ("name", "job_name", "dependency")  # by them a sweep finds its jobs again, and puts them into order
+ONE = ("nodes", "ntasks", "tasks_per_node", "ntasks_per_node")  # a run lives in one task on one node, which starts its ranks itself
 
 
 def profile(o: argparse.Namespace) -> Profile:
@@ -76,9 +77,13 @@ def _fields(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
+    """The value as YAML reads it; where submitit wants text, as it was written: 0123 is no number there."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise BadInput(f"--set: {text!r} is not KEY=VALUE")
+    kind = _kinds().get(key)
+    if {*(get_args(kind) or [kind])} - {type(None)} == {str}:
+        return key, value
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError:
@@ -88,12 +93,11 @@ def _assignment(text: str) -> tuple[str, Any]:
 def parameters(chosen: Profile, name: str, cores: int) -> dict[str, Any]:
     """What submitit is told: submitit's names, `set` last. BadInput for one that it does not have, or that is ours to give."""
     import submitit
-    from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
+    from submitit.slurm.slurm import SlurmExecutor
 
     from bench.suite import Suite, Training
 
-    generic = submitit.AutoExecutor._typed_parameters()
-    kinds = get_type_hints(_make_sbatch_string) | generic
+    generic, kinds = submitit.AutoExecutor._typed_parameters(), _kinds()
     known = sorted({*generic, *SlurmExecutor._valid_parameters()} - {*OURS})
     more = chosen.set.get("additional_parameters")
     for key in (*chosen.set, *(more if isinstance(more, dict) else ())):
@@ -111,9 +115,26 @@ def parameters(chosen: Profile, name: str, cores: int) -> dict[str, Any]:
              "slurm_setup": chosen.setup or None, "slurm_additional_parameters": {"requeue": True}}
     own = {key if key in generic else f"slurm_{key}": _typed(key, value, kinds[key])
            for key, value in chosen.set.items()}
+    for key, value in [*chosen.set.items(), *(more.items() if isinstance(more, dict) else ())]:
+        if str(key).replace("-", "_") in ONE and str(value) != "1":
+            raise BadInput(f"--set: {key}: {value!r}: a run lives on one node, in one task that starts its ranks itself; leave it at 1")
     if "slurm_additional_parameters" in own:
         own["slurm_additional_parameters"] = {"requeue": True} | own["slurm_additional_parameters"]
     return {key: value for key, value in (asked | own).items() if value is not None}
+
+
+def _kinds() -> dict[str, Any]:
+    """The types that submitit declares for its parameters."""
+    import submitit
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    return get_type_hints(_make_sbatch_string) | submitit.AutoExecutor._typed_parameters()
+
+
+def asks_for_gpus(settings: dict[str, Any]) -> bool:
+    """Whether a job of these parameters of submitit gets a GPU: by one of SLURM's words for them, or with the whole node."""
+    words = {**settings, **settings.get("slurm_additional_parameters", {})}
+    return any(value and any(part in key for part in ("gpu", "gres", "tres", "exclusive")) for key, value in words.items())
 
 
 def _typed(key: str, value: Any, kind: Any) -> Any:

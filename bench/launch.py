@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import submitit
 
 PYTHON = shlex.join([sys.executable, "-S", "bench/hold.py", sys.executable])  # in the snapshot, where a job starts
+STARTUP = 20  # seconds that a job takes to import torch and open its data, on a busy disk, before it trains
 LOCAL_TIME = 365 * 24 * 60  # minutes; submitit ends a local job after three requeues at its time
 REQUEUES = 1000  # submitit counts a preemption near the end of the time as a timeout; our own record says what goes forward
 
@@ -75,9 +76,12 @@ def _check_path(folder: Path) -> None:
 def _submit_slurm(suite: Suite, everything: list[Run], wanted: list[Run], chosen: Profile, folder: Path,
                   o: argparse.Namespace) -> int:
     held = {run for runs in scheduler.queued(folder).values() for run in runs}
+    strays = scheduler.strays(folder)
     left = _missing(wanted, o, held)
     parallel = suite.training.threads * suite.training.processes
     settings = cluster.parameters(chosen, scheduler.PREFIX + suite.name, parallel)
+    if suite.training.device == "cuda" and not cluster.asks_for_gpus(settings):
+        raise BadInput(f"--gpus-per-node: {suite.name} trains on cuda, and its jobs would get no GPU; give it, or --set gres=...")
     _check_interval(left, chosen.time, chosen.signal_delay)
     executor = _executor(settings, folder)
     arrays = _arrays(left, chosen)
@@ -87,13 +91,15 @@ def _submit_slurm(suite: Suite, everything: list[Run], wanted: list[Run], chosen
     if o.dry_run:
         _describe(arrays, executor)
         return 0
+    if strays:  # what they have trained stays, and is resumed
+        print(f"ended {len(strays)} jobs of a submission that was cut off before it had written them down")
+        _scancel(strays)
     if not left and (not held or _waiting(folder, "report")):
         return 0
     with _no_outer_job():
         scheduler.check_shared({"--root": Path(o.root), "--data": Path(o.data)},
                                [f"--{key}={value}" for key in ("partition", "account", "qos") if (value := getattr(chosen, key))])
     _prepare(suite, everything, wanted, o)
-    worker.forget_failures(left, o.root)
     code = snapshot.take(suite, o.root)
     with chdir(code):  # a job starts where it was submitted, and imports what lies there
         _submit_arrays(suite, arrays, settings, folder, code, Path(o.data), o.tracking)
@@ -121,9 +127,9 @@ def _check_interval(left: list[Run], minutes: int, warning: int) -> None:
 
     for run in {run.cell: run for run in left}.values():
         interval = costs.of(run).seconds / run.checkpoints
-        if interval > minutes * 60 - warning:
-            need = math.ceil((interval + warning) / 60)
-            raise BadInput(f"--time: {minutes} minutes less {warning} s of warning is shorter than a checkpoint interval of "
+        if interval > minutes * 60 - warning - STARTUP:
+            need = math.ceil((interval + warning + STARTUP) / 60)
+            raise BadInput(f"--time: {minutes} minutes less {warning} s of warning and {STARTUP} s of starting is shorter than a checkpoint interval of "
                            f"{run.cell} (about {interval:,.0f} s, see plan); at least {need}, or more checkpoints")
 
 
@@ -148,7 +154,8 @@ def _submit_arrays(suite: Suite, arrays: list[tuple[str, list[list[Run]]]], sett
     for kind, elements in arrays:
         works = [Work(path, *where, ",".join(f"run={run.id}" for run in runs), tracking) for runs in elements]
         after = earlier["pilots"] if kind == "comparisons" else []
-        jobs = _sbatch(works, settings, folder, after)
+        with _forgotten([run for runs in elements for run in runs], folder.parent):
+            jobs = _sbatch(works, settings, folder, after)
         ids = [{"id": job.job_id, "runs": [run.id for run in runs]} for job, runs in zip(jobs, elements, strict=True)]
         _remember(folder, {"cluster": "slurm", "kind": kind, "code": code.name, "jobs": ids})
         array = jobs[0].job_id.partition("_")[0]
@@ -159,6 +166,20 @@ def _submit_arrays(suite: Suite, arrays: list[tuple[str, list[list[Run]]]], sett
     report, = _sbatch([Report(suite.name, str(folder.parent))], light, folder, ids)
     _remember(folder, {"cluster": "slurm", "kind": "report", "code": code.name, "jobs": [{"id": report.job_id, "runs": []}]})
     print(f"  report: job {report.job_id}, after all of them")
+
+
+@contextmanager
+def _forgotten(runs: list[Run], root: Path) -> Iterator[None]:
+    """Before their jobs start the failures of runs are forgotten; they are put back if no job came of it."""
+    paths = [run.folder(root) / "error.json" for run in runs]
+    failures = {path: path.read_text() for path in paths if path.is_file()}
+    worker.forget_failures(runs, root)
+    try:
+        yield
+    except Exception:
+        for path, text in failures.items():
+            path.write_text(text)
+        raise
 
 
 def _waiting(folder: Path, kind: str) -> list[str]:
@@ -236,12 +257,12 @@ def _submit_local(suite: Suite, everything: list[Run], wanted: list[Run], o: arg
             print(f"  {run.id}")
         return 0
     _prepare(suite, everything, wanted, o)
-    worker.forget_failures(left, o.root)
     code, folder = snapshot.take(suite, o.root), Path(o.root).resolve() / suite.name
-    work = Work(str(code / "bench" / "suites" / f"{suite.name}.yaml"), str(folder.parent), str(Path(o.data).resolve()), o.only,
-                o.tracking)
-    with chdir(code):
-        started = _start(work, o, jobs, folder, suite.name)
+    each = suite.training.processes if suite.training.device == "cuda" else 0
+    works = [Work(str(code / "bench" / "suites" / f"{suite.name}.yaml"), str(folder.parent), str(Path(o.data).resolve()), o.only,
+                  o.tracking, ",".join(map(str, range(slot * each, (slot + 1) * each))) or None) for slot in range(jobs)]
+    with chdir(code), _forgotten(left, folder.parent):
+        started = _start(works, o, folder, suite.name)
     _remember(folder, {"cluster": "local", "kind": "workers", "code": code.name, "jobs": started})
     print(*(f"  job {job['id']}" for job in started), _follow(suite.name, o.root), sep="\n")
     return 0
@@ -254,7 +275,7 @@ def _prepare(suite: Suite, everything: list[Run], wanted: list[Run], o: argparse
     publish(suite, everything, o.root)
 
 
-def _start(work: Work, o: argparse.Namespace, jobs: int, folder: Path, name: str) -> list[dict]:
+def _start(works: list[Work], o: argparse.Namespace, folder: Path, name: str) -> list[dict]:
     import submitit
 
     executor = submitit.AutoExecutor(folder=folder / "jobs", cluster="local")
@@ -262,7 +283,7 @@ def _start(work: Work, o: argparse.Namespace, jobs: int, folder: Path, name: str
     if o.gpus_per_node:
         executor.update_parameters(gpus_per_node=o.gpus_per_node)
     with _own_streams(), executor.batch():
-        submitted = [executor.submit(work) for _ in range(jobs)]
+        submitted = [executor.submit(work) for work in works]
     return [{"id": job.job_id, "started": lock.started(int(job.job_id)), "runs": []} for job in submitted]
 
 
@@ -284,14 +305,14 @@ def _own_streams() -> Iterator[None]:
 def cancel(name: str, root: Path, dry_run: bool) -> int:
     """End the jobs written down for this suite, and only those."""
     folder = Path(root) / name
-    if not (folder / "submitted.json").is_file():
+    if not (folder / "submitted.json").is_file() and not scheduler.strays(folder):
         raise BadInput(f"suite: {name!r} has no submitted jobs in {root}")
     with nullcontext() if dry_run else _alone(folder):  # not in the midst of a submission
         return _cancel(name, folder, dry_run)
 
 
 def _cancel(name: str, folder: Path, dry_run: bool) -> int:
-    live = scheduler.queued(folder)  # by name and number: an id that was handed out again is not ours
+    live = [*scheduler.queued(folder), *scheduler.strays(folder)]  # by name and number: an id that was handed out again is not ours
     if live and not dry_run:
         _scancel(live)
     ended = len(live)

@@ -1,7 +1,7 @@
 """A lock on a folder that tells a live owner from a dead one: by host, process id, start time and heartbeat.
 
-The file is created exclusively, so of two processes that race one wins. On the owner's own host the process table
-decides; from another host only the heartbeat can. An owner whose heart stood still (suspended, cut off from the disk)
+The file is created exclusively, so of two processes that race one wins. Where the owner's process table is ours it
+decides; from another host, or another container of that name, only the heartbeat can. An owner whose heart stood still (suspended, cut off from the disk)
 may find its place taken: it asks with `check` before it writes.
 """
 
@@ -13,6 +13,8 @@ import os
 import socket
 import threading
 import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 BEAT = 10.0  # seconds between heartbeats
@@ -57,7 +59,7 @@ class FolderLock:
 
     def _create(self) -> bool:
         """Make the lock whole in one instant: a file of our own, linked to the name, fails if the name is taken."""
-        own = self.path.with_name(f".{self.path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}")
+        own = self.path.with_name(f".{self.path.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}")
         own.write_text(json.dumps(self._me))
         self._now = own.stat().st_mtime
         try:
@@ -98,7 +100,20 @@ class FolderLock:
 
 def me() -> dict:
     """What identifies this process: a process id alone is handed out again."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started(os.getpid())}
+    return {**table(), "pid": os.getpid(), "started": started(os.getpid())}
+
+
+def table() -> dict:
+    """What identifies the process table that we see: containers and machines may share a host's name."""
+    return {"host": socket.gethostname(), "boot": _told(lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip()),
+            "pids": _told(lambda: os.readlink("/proc/self/ns/pid"))}
+
+
+def _told(read: Callable[[], str]) -> str | None:
+    try:
+        return read()
+    except OSError:  # another system than Linux, or one that hides it
+        return None
 
 
 def started(pid: int) -> str | None:
@@ -121,7 +136,7 @@ def held(path: Path) -> bool:
 
 def alive(owner: dict, path: Path, now: float | None = None) -> bool:
     """Whether the owner written in the lock at `path` still lives. now: by the clock of the file system, else by ours."""
-    if owner.get("host") != socket.gethostname():
+    if any(owner.get(key, None if key == "host" else ours) != ours for key, ours in table().items()):  # older locks have a host alone
         try:
             return (time.time() if now is None else now) - path.stat().st_mtime < DEAD
         except FileNotFoundError:

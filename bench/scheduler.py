@@ -84,6 +84,22 @@ def queued(folder: Path) -> dict[str, list[str]]:
     return {job: runs for job, runs in ours.items() if job in states}
 
 
+def strays(folder: Path) -> list[str]:
+    """Ids of our jobs in the queue that nobody wrote down: the submission was ended between sbatch's answer and its record.
+
+    Ours by the suite's name and by where they were submitted from, a snapshot in the suite's folder.
+    """
+    if not (folder / "code").is_dir():
+        return []
+    known = {job["id"] for batch in submitted(folder) for job in batch["jobs"]}
+    mark, found = f"{PREFIX}{folder.name}|{folder.resolve() / 'code'}/", []
+    for line in (ask("squeue", "-h", "-r", "--me", "-o", "%F|%K|%j|%Z") or "").splitlines():
+        array, element, rest = (line.split("|", 2) + ["", ""])[:3]
+        job = array if element == "N/A" else f"{array}_{element}"
+        found += [job] if rest.startswith(mark) and job not in known else []
+    return found
+
+
 def largest_array() -> int | None:
     """The site's MaxArraySize: one more than the largest index."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config") or "")

@@ -73,6 +73,19 @@ def test_on_another_host_the_heartbeat_decides(tmp_path, age, live):
     assert lock.alive(json.loads(path.read_text()), path) is live
 
 
+@pytest.mark.parametrize("key", ["boot", "pids"])
+def test_in_another_container_of_our_name_the_heartbeat_decides(tmp_path, key):
+    """Its process ids are not ours: nothing that we see of ours speaks for or against it."""
+    path = tmp_path / "lock"
+    path.write_text(json.dumps({**lock.me(), key: "another", "started": "0"}))
+    with pytest.raises(Locked), FolderLock(tmp_path):
+        pass
+    path.write_text(json.dumps({**lock.me(), key: "another"}))
+    os.utime(path, (time.time() - lock.DEAD - 10,) * 2)
+    with FolderLock(tmp_path) as taken:
+        assert "dead" in taken.note
+
+
 def test_the_heart_beats(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "BEAT", 0.05)
     with FolderLock(tmp_path):

@@ -6,19 +6,25 @@ The real thing is in tests/slurm.
 import argparse
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from bench import cli, cluster, launch, scheduler, status, suite as suites
+from bench import cli, cluster, costs, launch, scheduler, status, suite as suites
 from bench.errors import BadInput
 from bench.eventlog import encode
 from bench.plan import plan, publish
 
 ROOT = Path(__file__).parents[2]
+LINES = [(page, line) for page in ("README.md", "docs/slurm.md") for line in (ROOT / page).read_text().splitlines()]
+WRITTEN = [(page, words.partition(" #")[0]) for page, line in LINES for words in re.findall(r"-m bench submit (.*)", line)]
+SWEPT = [(page, *words) for page, line in LINES for words in re.findall(r"make sweep SUITE=(\w+) FLAGS=\"([^\"]*)\"", line)]
 ANSWERS = {
     "sinfo": 'echo "low*|20:00"; echo "high|1-00:00:00"',
     "scontrol": 'echo "MaxArraySize            = 1001"',
@@ -67,6 +73,66 @@ def wide(tiny, name="wide"):
     path = tiny(name, seeds={"paired": list(range(332)), "pilots": [1000, 1001, 1002, 1003]})
     assert len(plan(suites.load(path))) == 1000
     return path
+
+
+def test_every_submission_that_is_written_down_somewhere_is_accepted(site, submit):
+    """By a site with a partition of that name; docs say SUITE where any will do, the longest included."""
+    answer(site, "sinfo", 'echo "gpu|infinite"')
+    assert {page for page, *_ in WRITTEN} == {"README.md", "docs/slurm.md"} == {page for page, *_ in SWEPT}
+    lines = {words.replace("SUITE", "paper") for _, words in WRITTEN if "..." not in words}
+    for line in sorted({*lines, *(f"{suite} --cluster slurm {flags}" for _, suite, flags in SWEPT)}):
+        suite, *words = shlex.split(line)
+        assert "330 of 330 runs to submit" in submit(suite, *[word for word in words if word not in ("--cluster", "slurm")], "--dry-run"), line
+    assert not list(site.glob("sbatch.*"))
+
+
+@pytest.mark.parametrize("suite", ["paper", "small", "stability-paper"])
+def test_an_hour_reaches_a_checkpoint_of_every_published_suite(suite):
+    """Twice over, since the GPU's speed is assumed."""
+    launch._check_interval(plan(suites.load(suite)), 30, 90)
+
+
+def test_a_time_that_a_start_and_a_warning_use_up(tiny, monkeypatch):
+    """A job that never gets to its first checkpoint is not submitted."""
+    run = plan(suites.load(tiny()))[0]
+    for seconds, refused in ((89, True), (71, True), (69, False)):
+        monkeypatch.setattr(costs, "of", lambda run, seconds=seconds: costs.Cost(1, 1, seconds * run.checkpoints))
+        with pytest.raises(BadInput, match="--time: 2 minutes less 30 s of warning and 20 s of starting .* at least 3") if refused else nullcontext():
+            launch._check_interval([run], 2, 30)
+
+
+def test_a_cuda_suite_asks_for_gpus(tiny, site, submit):
+    path = tiny(device="cuda")
+    assert "--gpus-per-node: tiny trains on cuda" in submit(path, "--time", "10", code=2)
+    for words in (("--gpus-per-node", "1"), ("--set", "gres=gpu:1"), ("--set", "exclusive=true"), ("--set", "additional_parameters={gpus: 1}")):
+        assert "12 of 12 runs to submit" in submit(path, "--time", "10", "--dry-run", *words)
+
+
+def test_local_workers_of_a_cuda_suite_have_gpus_of_their_own(tiny, tmp_path, data, monkeypatch):
+    started = []
+    monkeypatch.setattr(launch, "_start", lambda works, *_: started.extend(works) or [])
+    words = ["--cluster", "local", "--root", str(tmp_path / "runs"), "--data", str(data), "--jobs", "2"]
+    assert cli.main(["submit", tiny(device="cuda", processes=2), *words]) == 0
+    assert cli.main(["submit", tiny("cores"), *words]) == 0
+    assert [work.gpus for work in started] == ["0,1", "2,3", None, None]
+
+
+def test_jobs_of_a_submission_that_was_killed_before_it_wrote_them_down(tiny, site, submit, tmp_path):
+    """They are ended by the next submission, which submits their runs again, and by cancel; others of the name are not."""
+    path, folder = tiny(), tmp_path / "runs" / "tiny"
+    answer(site, "scancel", 'echo "$@" >> "$0.asked"')
+    submit(path, "--time", "10")
+    code, = (folder / "code").iterdir()
+    answer(site, "squeue", f"""case "$*" in *%Z*) echo "7001|0|skipbench-tiny|{code}"; echo "7001|1|skipbench-tiny|{code}"
+        echo "7002|N/A|skipbench-tiny|/elsewhere/tiny/code/x"; echo "7003|N/A|skipbench-tiny2|{code}";; esac""")
+    (folder / "submitted.json").write_text("[]")
+    submit(path, "--time", "10", "--dry-run")
+    assert not (site / "scancel.asked").exists()
+    said = submit(path, "--time", "10")
+    assert "ended 2 jobs of a submission that was cut off" in said and "12 of 12 runs to submit" in said
+    (folder / "submitted.json").unlink()
+    assert launch.cancel("tiny", tmp_path / "runs", False) == 0
+    assert (site / "scancel.asked").read_text() == "7001_0 7001_1\n" * 2
 
 
 def test_a_thousand_runs_are_submitted_in_ten_seconds(tiny, site, submit):
@@ -156,6 +222,10 @@ def test_a_failure_is_forgotten_when_its_run_is_submitted_and_not_before(tiny, s
     assert "is not shared" in submit(path, "--time", "10", "--retry", "failed", code=2)
     assert error.exists()
     answer(site, "srun", ANSWERS["srun"])
+    answer(site, "sbatch", "echo sbatch: error: no >&2; exit 1")
+    assert "sbatch refused the job" in submit(path, "--time", "10", "--retry", "failed", code=2)
+    assert error.read_text() == "{}"
+    answer(site, "sbatch", ANSWERS["sbatch"])
     assert "12 of 12 runs to submit" in submit(path, "--time", "10", "--retry", "failed")
     assert not error.exists()
 
@@ -192,7 +262,9 @@ def settings(*words, profile="slurm"):
 @pytest.mark.parametrize(("word", "key", "value"), [
     ("timeout_min=7", "timeout_min", 7), ("time=7", "timeout_min", 7), ("partition=p", "slurm_partition", "p"),
     ("signal_delay_s=5", "slurm_signal_delay_s", 5), ("comment=5", "slurm_comment", "5"), ("comment=[", "slurm_comment", "["),
-    ("exclusive=true", "slurm_exclusive", True), ("nodes=2", "nodes", 2), ("setup=[module load x]", "slurm_setup", ["module load x"]),
+    ("comment=0123", "slurm_comment", "0123"), ("comment=1:30", "slurm_comment", "1:30"), ("comment=on", "slurm_comment", "on"),
+    ("account=0123", "slurm_account", "0123"), ("constraint=1e3", "slurm_constraint", "1e3"),
+    ("exclusive=true", "slurm_exclusive", True), ("nodes=1", "nodes", 1), ("setup=[module load x]", "slurm_setup", ["module load x"]),
     ("additional_parameters={reservation: r}", "slurm_additional_parameters", {"requeue": True, "reservation": "r"}),
 ])
 def test_set_gives_any_parameter_of_submitit(word, key, value):
@@ -204,6 +276,8 @@ def test_set_gives_any_parameter_of_submitit(word, key, value):
     ("additional_parameters={job-name: x}", "'job-name' is what"),
     ("batch=1", "'batch' is a key of the suite"), ("map_count=3", "'map_count' is unknown; choose from account"),
     ("mem_gb=lots", "mem_gb: 'lots'"), ("setup=hello", "setup: 'hello'"), ("signal_delay_s=x", "signal_delay: 'x'"), ("nodes=two", "nodes: 'two'"),
+    ("signal_delay_s=0", "signal_delay: 0"), ("nodes=2", "nodes: 2: a run lives on one node"), ("tasks_per_node=2", "tasks_per_node: 2: a run"),
+    ("ntasks_per_node=2", "ntasks_per_node: 2: a run"), ("additional_parameters={ntasks: 2}", "ntasks: 2: a run"),
     ("additional_parameters=3", "additional_parameters: 3"),
 ])
 def test_set_refuses_the_rest_in_one_line(word, message):

@@ -71,9 +71,9 @@ def test_a_node_that_dies_with_its_processes(long):
     long.submit("--time", "10")
     long.wait_checkpoints()
     node, cluster = long.node(), long.sweep.cluster
-    before = (long.events("train") or [{"images": 0}])[-1]["images"]
     cluster.kill(node)
     try:
+        before = (long.events("train") or [{"images": 0}])[-1]["images"]  # all that it had trained
         assert (long.folder / "lock").exists()  # nobody could take it away
         notes = long.check()
     finally:
