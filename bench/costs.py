@@ -39,8 +39,14 @@ def of(run: Run) -> Cost:
     forward = _forward_seconds(model, shape, run.spec["batch"], run.spec["threads"]) if timed else flops / GPU_FLOPS
     evaluation = run.spec["evaluation"]
     asked = evaluation["steps"] * (2 if evaluation["guidance"] else 1)
-    passes = TRAINING * run.spec["budget"] + evaluation["samples"] * asked * len(evaluation["images"])
+    passes = TRAINING * run.spec["budget"] + evaluation["samples"] * asked * evaluations(run)
     return Cost(sum(p.numel() for p in model.parameters()), flops, forward * passes)
+
+
+def evaluations(run: Run) -> int:
+    """How often a run is measured: along its curve, and a pilot at its end again, for the noise of an evaluation."""
+    evaluation = run.spec["evaluation"]
+    return len(evaluation["images"]) + (evaluation["repeats"] if run.role == "pilot" else 0)
 
 
 def _forward_seconds(model: torch.nn.Module, shape: tuple[int, int, int], batch: int, threads: int) -> float:
@@ -63,23 +69,28 @@ def show(suite: Suite, runs: list[Run], root: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    kinds = {(run.cell, run.label): run for run in runs}
+    kinds = {_kind(run): run for run in runs}
     costs = {kind: of(run) for kind, run in kinds.items()}
     table = Table("run", "role", "state", "parameters", "MFLOPs", "images", "evaluations", "seconds", box=None, pad_edge=False)
     for column in table.columns[3:]:
         column.justify = "right"
     for run in runs:
-        cost = costs[run.cell, run.label]
+        cost = costs[_kind(run)]
         table.add_row(run.id, run.role, state(run.folder(root)), f"{cost.params:,}", f"{cost.flops / 1e6:,.2f}",
-                      f"{run.spec['budget']:,}", str(len(run.spec["evaluation"]["images"])), f"{cost.seconds:,.0f}")
+                      f"{run.spec['budget']:,}", str(evaluations(run)), f"{cost.seconds:,.0f}")
     console = Console()
     console.width = max(console.width, 150) if not console.is_terminal else console.width
     console.print(table)
-    seconds = sum(costs[run.cell, run.label].seconds for run in runs)
+    seconds = sum(costs[_kind(run)].seconds for run in runs)
     images = sum(run.spec["budget"] for run in runs)
-    flops = sum(TRAINING * costs[run.cell, run.label].flops * run.spec["budget"] for run in runs)
+    flops = sum(TRAINING * costs[_kind(run)].flops * run.spec["budget"] for run in runs)
     print(f"{len(runs)} runs, {images:,} training images, {flops:.3g} training FLOPs; folder {Path(root) / suite.name}")
     print(_estimate(suite, seconds))
+
+
+def _kind(run: Run) -> tuple:
+    """Runs of one kind cost the same; a pilot is measured more often at its end."""
+    return run.cell, run.label, run.role == "pilot"
 
 
 def _estimate(suite: Suite, seconds: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 from pathlib import Path
 
 import datasets
 from bench.errors import BadInput
 from datasets import Dataset, Options, Store
+from datasets.parallel import cores
 
 
 def act(o: argparse.Namespace) -> int:
@@ -21,7 +22,7 @@ def act(o: argparse.Namespace) -> int:
     if o.action == "profile":
         from bench import profiling
 
-        profiling.show(o.workers or os.cpu_count() or 1)
+        profiling.show(o.workers or cores())
         return 0
     return _prepare(chosen[0], o)
 
@@ -65,30 +66,45 @@ def _list(chosen: list[datasets.Dataset], root: Path) -> int:
     from rich.table import Table
 
     table = Table("dataset", "image", "condition", "images", "MB", "digest", "what it is", box=None, pad_edge=False)
+    problems: list[str] = []
     for dataset in chosen:
-        if Store.exists(root, dataset.name):
-            store = Store.open(root, dataset.name)
+        if not Store.exists(root, dataset.name):
+            have = ("not prepared" if dataset.originals else "made when needed", "", "")
+        elif (store := _opened(dataset.name, root, problems)) is None:
+            have = ("damaged", "", "")
+        else:
             size = sum(entry["bytes"] for entry in store.manifest["files"].values())
             have = (f"{store.count:,}" + (" (partial)" if store.partial else ""), f"{size / 1e6:,.1f}", store.digest[:12])
-        else:
-            have = ("not prepared" if dataset.originals else "made when needed", "", "")
         table.add_row(dataset.name, _shape(dataset.shape), dataset.condition, *have, dataset.about)
     console = Console()
     console.width = max(console.width, 120) if not console.is_terminal else console.width
     console.print(table)
-    return 0
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return int(bool(problems))
 
 
 def _verify(names: list[str], root: Path) -> int:
-    failures = 0
+    problems: list[str] = []
     for name in names:
-        store = Store.open(root, name)
-        problems = store.verify()
-        failures += len(problems)
-        print(*problems or [f"{name}: {len(store.manifest['files'])} files, every digest as in the manifest"], sep="\n")
+        store = _opened(name, root, problems)
+        found = store.verify() if store else []
+        problems += found
+        if store and not found:
+            print(f"{name}: {len(store.manifest['files'])} files, every digest as in the manifest")
     if not names:
         print(f"no dataset is prepared in {root}")
-    return int(failures > 0)
+    print(*problems, sep="\n", end="\n" if problems else "")
+    return int(bool(problems))
+
+
+def _opened(name: str, root: Path, problems: list[str]) -> Store | None:
+    """The store, or None and what is wrong with it among the problems: one damaged store hides no other."""
+    try:
+        return Store.open(root, name)
+    except ValueError as error:
+        problems.append(str(error))
+        return None
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -17,11 +17,12 @@ import torch
 import datasets
 import models
 from bench import chips, environment, fastest, memory, suite as suites
-from bench.errors import unknown
+from bench.errors import BadInput, unknown
 from bench.plan import Run, plan
 from bench.record import write_json
 from bench.train import Trainer, gradient_norm
 from datasets import Dataset, Writer, codecs
+from datasets.parallel import cores
 
 IMAGES = 256  # of the random dataset
 AGREEMENT = 20  # steps over which the loss must agree with plain fp32 within 1 %
@@ -36,6 +37,8 @@ CHOICES: dict[str, dict] = {
     "bf16 compiled": {"precision": "bf16", "compile": True},
     "bf16 compiled channels-last": {"precision": "bf16", "compile": True, "channels_last": True},
 }
+
+TITLES = ("images/s", "ratio", "step / bare", "reading", "loss differs", "GB", "bf16 peak")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,33 +57,44 @@ class Measurement:
 
 
 def show(presets: list[str] | None, batch: int, steps: int, device: str, threads: int, only: list[str] | None) -> None:
-    """Print a row per preset and choice, the fastest of them that agrees marked."""
-    from rich.console import Console
-    from rich.table import Table
-
+    """Print a row per preset and choice as soon as it is measured, and which is the fastest of those that agree."""
     for name in only or ():
         if name not in CHOICES:
             raise unknown("--choice", name, CHOICES)
+    check(device, threads)
     chosen = {name: CHOICES[name] for name in CHOICES if not only or name in only or name == "fp32"}
-    table = Table("preset", "choice", "images/s", "ratio", "step / bare", "reading", "loss differs", "GB",
-                  "bf16 peak", "", box=None, pad_edge=False)
+    presets = presets or [cell.backbone for cell in suites.load("quick").cells]
     chip = environment.device_name(device)
-    for preset in presets or [cell.backbone for cell in suites.load("quick").cells]:
-        found = {name: measure(preset, choice, batch, steps, device, threads) for name, choice in chosen.items()}
-        plain = found["fp32"]
-        agree = {name: difference(m.losses, plain.losses) for name, m in found.items()}
-        best = min((name for name in found if agree[name] <= 0.01), key=lambda name: found[name].step)
-        for name, m in found.items():
-            table.add_row(preset, name, f"{batch / m.step:,.2f}", f"{plain.step / m.step:.2f}x", f"{m.step / m.bare:.3f}",
-                          f"{m.reading / m.step:.2%}", f"{agree[name]:.2%}", f"{m.memory / 1e9:.1f}",
-                          _share(m, batch, device, chip), "fastest that agrees" if name == best else "")
-    console = Console()
-    console.width = max(console.width, 130) if not console.is_terminal else console.width
-    console.print(table)
+    widths = [max(map(len, ("preset", *presets))), max(map(len, ("choice", *chosen))), *(max(9, len(title)) for title in TITLES)]
+    print(_row(widths, "preset", "choice", *TITLES), flush=True)
+    for preset in presets:
+        found: dict[str, Measurement] = {}
+        for name, choice in chosen.items():  # the first is plain fp32
+            m = found[name] = measure(preset, choice, batch, steps, device, threads)
+            plain = found["fp32"]
+            print(_row(widths, preset, name, f"{batch / m.step:,.2f}", f"{plain.step / m.step:.2f}x", f"{m.step / m.bare:.3f}",
+                       f"{m.reading / m.step:.2%}", f"{difference(m.losses, plain.losses):.2%}", f"{m.memory / 1e9:.1f}",
+                       _share(m, batch, device, chip)), flush=True)
+        agreeing = [name for name, m in found.items() if difference(m.losses, plain.losses) <= 0.01]
+        print(f"{preset}: the fastest that agrees is {min(agreeing, key=lambda name: found[name].step)}", flush=True)
     print(f"one process, {chip} ({device}), {threads} threads, batch {batch}, no dropout; medians of {steps} steps, {_clock(device, threads)[1]}. "
           "step / bare: the whole step (reading, loss, optimizer, EMA, logging with the gradient's norm) over its forward and backward. "
           f"loss differs: the largest over {AGREEMENT} steps. GB: the most held, of {'the GPU' if device == 'cuda' else 'the whole process'}. "
           "bf16 peak: the share of the chip's dense bf16 peak (GPUs that bench/chips.py knows)")
+
+
+def check(device: str, threads: int) -> None:
+    """BadInput, one line, for a device or threads that this machine has not."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device: 'cuda' is not there on this machine; choose cpu")
+    if threads > cores():
+        raise BadInput(f"--threads: {threads:,} is more than the {cores():,} cores here")
+
+
+def _row(widths: list[int], *cells: str) -> str:
+    """One line of the table: names to the left, figures to the right."""
+    aligned = [cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+    return "  ".join(aligned)
 
 
 def _share(m: Measurement, batch: int, device: str, chip: str) -> str:

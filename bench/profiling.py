@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import resource
 import tempfile
 import time
@@ -63,7 +62,7 @@ def _parts(items: list[originals.Item]) -> dict[str, float]:
         return (time.process_time() - began) / len(inputs), made
 
     reading, contents = timed(originals.Item.read, items)
-    decoding, images = timed(lambda content: Image.open(io.BytesIO(content)).convert("RGB"), contents)
+    decoding, images = timed(originals.decode, contents)
     shrinking, small = timed(imagenet64.shrink, images)
     arranging, _ = timed(originals.to_array, small)
     return {"reading": reading, "decoding (libjpeg)": decoding, "BOX and BICUBIC": shrinking, "to an array": arranging}

@@ -19,6 +19,7 @@ from bench.eventlog import tail
 from bench.plan import Run, claim, plan, publish, select
 from bench.record import state
 from bench.suite import Suite
+from datasets.parallel import cores
 from reports import reading
 
 REVIVALS = 3  # dead workers replaced, per worker, before the runner gives up
@@ -59,8 +60,7 @@ def default_workers(suite: Suite) -> int:
         import torch
 
         return max(1, torch.cuda.device_count() // processes)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (suite.training.threads * processes))
+    return max(1, cores() // (suite.training.threads * processes))
 
 
 def _train(suite: Suite, root: Path, data: Path, only: str | None, wanted: list[Run], workers: int, sync_every: float | None) -> list[int | None]:

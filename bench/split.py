@@ -10,13 +10,14 @@ PARTS = ("start-up", "training", "sampling", "features", "checkpoints", "probes"
 
 
 def show(root: Path, name: str) -> None:
-    """Print the share of each part in the time of all workers."""
+    """Print the share of each part in what the workers had: their number times the wall's seconds."""
     parts, workers, wall = split(root, name)
     whole = sum(parts.values())
     print(f"{name}: {whole:,.0f} worker-seconds, {workers} workers, {wall:,.0f} s")
     for part, seconds in parts.items():
         print(f"  {part:18} {seconds:10,.1f} s  {seconds / whole:6.1%}")
-    print(f"training and sampling: {(parts['training'] + parts['sampling']) / whole:.1%} of the workers' time")
+    print(f"training and sampling: {(parts['training'] + parts['sampling']) / whole:.1%} of the worker-seconds; "
+          "cores without a worker are not counted")
 
 
 def split(root: Path, name: str) -> tuple[dict[str, float], int, float]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from datasets import celeba64, cifar10, coco256, digits, imagenet64, patches, scenes, shapes
+from datasets.parallel import cores
 from datasets.store import Dataset, Options, Store, Writer
 
 __all__ = ["DATASETS", "Dataset", "Options", "Store", "Writer", "get", "prepare"]
@@ -34,7 +34,7 @@ def prepare(name: str, root: Path, options: Options = Options()) -> Store:
         try:
             with Writer(root, dataset) as writer:
                 if not Store.exists(root, name):  # another process may have made it while this one waited
-                    dataset.prepare(writer, replace(options, workers=options.workers or len(os.sched_getaffinity(0))))
+                    dataset.prepare(writer, replace(options, workers=options.workers or cores()))
         except OSError as error:
             raise ValueError(f"dataset {name}: {error.filename or root}: {error.strerror or error}; what was prepared so far "
                              "is kept, the same command goes on") from error

@@ -52,7 +52,12 @@ def _batches(path: Path) -> list[tuple[str, bytes]]:
     else:
         try:
             with tarfile.open(path) as archive:
-                members = {Path(m.name).name: m for m in archive if m.isfile()}
+                members: dict[str, tarfile.TarInfo] = {}
+                for member in archive:
+                    name = Path(member.name).name
+                    if member.isfile() and name in BATCHES and members.setdefault(name, member) is not member:
+                        twice = f"{members[name].name} and {member.name}"
+                        raise ValueError(f"{path}: {twice} are two batches of one name; is it the published archive?")
                 found = {name: archive.extractfile(members[name]).read() for name in BATCHES if name in members}
                 while archive.fileobj.read(1 << 20):  # a checksum stands at the end of the compressed stream
                     pass

@@ -47,14 +47,17 @@ def prepare(writer: Writer, options: Options) -> None:
     if originals.check_count("coco256", path, len(val.images), VAL, options.partial, "val images"):
         writer.facts |= {"partial": True, "published": DATASET.count, "val_images": len(val.images)}
     _check_device(options.device)
-    names = (options.autoencoder or AUTOENCODER, options.text_encoder or TEXT_ENCODER)
-    writer.resume(originals.identity(train.images + val.images, DATASET.recipe, train.captions, val.captions, names))
-    module = codecs.load_autoencoder(names[0])
-    encode_text = _text_encoder(names[1], options.device)
+    module = codecs.load_autoencoder(options.autoencoder or AUTOENCODER)
+    encode_image = _image_encoder(module, options.device)
+    encode_text, text_digest = _text_encoder(options.text_encoder or TEXT_ENCODER, options.device)
+    _try("--autoencoder", lambda: encode_image(np.zeros((1, 3, SIZE, SIZE), np.uint8)), (8, SIZE // 8, SIZE // 8))
+    _try("--text-encoder", lambda: encode_text([""]), TEXT)
+    networks = (codecs.digest(module), text_digest)
+    writer.resume(originals.identity(train.images + val.images, DATASET.recipe, train.captions, val.captions, networks))
     module.save_pretrained(writer.path / "autoencoder", safe_serialization=True)
     fill(writer.path / "reference.npy", val.images, (3, SIZE, SIZE), np.uint8, convert, options.workers, "val images")
     fill(writer.path / "moments.npy", train.images, (8, SIZE // 8, SIZE // 8), np.float16,
-         _image_encoder(module, options.device), 0, "train images")
+         lambda items: encode_image(convert(items)), 0, "train images")
     for name, split in (("texts", train), ("val_texts", val)):
         captions = [text for texts in split.captions for text in texts]
         fill(writer.path / f"{name}.npy", captions, TEXT, np.float16, encode_text, 0, name)
@@ -63,6 +66,18 @@ def prepare(writer: Writer, options: Options) -> None:
     writer.facts |= {"codec": {"kind": "stable-diffusion", "scale": SCALE},
                      "reference": {"array": "reference", "count": len(val.images)}}
     writer.count = len(train.images)
+
+
+def _try(option: str, encode: Callable[[], np.ndarray], shape: tuple[int, ...]) -> None:
+    """Run a network once before hours of work; ValueError, one line, if it is not of the kind that coco256 needs."""
+    try:
+        found = encode()
+    except Exception as error:  # a network of another kind raises what it likes
+        raise ValueError(f"{option}: the network is of another kind ({codecs.line(error)})") from None
+    if found.shape[1:] != shape:
+        raise ValueError(f"{option}: the network gives {found.shape[1:]}, expected {shape}; is it the one that coco256 is made with?")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{option}: the network gives values that are not finite")
 
 
 def _check_device(device: str) -> None:
@@ -78,18 +93,29 @@ def _split(source: Path | None, name: str) -> Split:
     items = originals.by_name(originals.items(path))
     where, content = _captions(path.parent, name)
     try:
-        files = {image["id"]: image["file_name"] for image in content["images"]}
+        files = {_kind(int, image["id"]): _kind(str, image["file_name"]) for image in content["images"]}
         captions: dict[int, list[str]] = {image: [] for image in files}
-        for caption in sorted(content["annotations"], key=lambda entry: entry["id"]):
-            captions[caption["image_id"]].append(caption["caption"].strip())
+        for caption in sorted(content["annotations"], key=lambda entry: _kind(int, entry["id"])):
+            captions[_kind(int, caption["image_id"])].append(caption["caption"].strip())
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{where}: not a COCO captions file, or of other images ({error!r})") from None
+    image_of: dict[str, int] = {}
+    for image, file in files.items():
+        if image_of.setdefault(file, image) != image:
+            raise ValueError(f"{where}: the images {image_of[file]} and {image} have one file, {file}")
     strange = sorted(set(items) - set(files.values()))
     if strange:
         raise ValueError(f"{where}: says nothing of {strange[0]} ({len(strange):,} such images in {path}); "
                          "these captions are of other images")
     chosen = sorted(image for image, file in files.items() if file in items and captions[image])
     return Split([items[files[image]] for image in chosen], [captions[image] for image in chosen])
+
+
+def _kind(kind: type, value: Any) -> Any:
+    """The value; TypeError if it is not of that kind."""
+    if type(value) is not kind:
+        raise TypeError(f"{str(value)[:80]!r} is no {kind.__name__}")
+    return value
 
 
 def _captions(folder: Path, name: str) -> tuple[str, Any]:
@@ -118,23 +144,23 @@ def crop(image: Image.Image) -> Image.Image:
     return image.crop((left, upper, left + side, upper + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
-def _image_encoder(module: Any, device: str) -> Callable[[Sequence[Item]], np.ndarray]:
-    """Items to moments, fp16 (n, 8, 32, 32)."""
+def _image_encoder(module: Any, device: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Images, uint8 (n, 3, 256, 256), to moments, fp16 (n, 8, 32, 32)."""
     import torch
 
     module = module.to(device)
 
     @torch.inference_mode()
-    def encode(items: Sequence[Item]) -> np.ndarray:
-        pixels = torch.from_numpy(convert(items))
+    def encode(images: np.ndarray) -> np.ndarray:
+        pixels = torch.from_numpy(images)
         parts = [module.encode(part.to(device).float() / 127.5 - 1).latent_dist for part in pixels.split(BATCH)]
         return torch.cat([torch.cat([part.mean, part.logvar], dim=1).half().cpu() for part in parts]).numpy()
 
     return encode
 
 
-def _text_encoder(name: str, device: str) -> Callable[[Sequence[str]], np.ndarray]:
-    """Captions to the text model's last hidden states, fp16 (n, 77, 768)."""
+def _text_encoder(name: str, device: str) -> tuple[Callable[[Sequence[str]], np.ndarray], str]:
+    """(captions to the text model's last hidden states, fp16 (n, 77, 768); a digest of model and tokenizer)."""
     import torch
 
     try:
@@ -143,9 +169,12 @@ def _text_encoder(name: str, device: str) -> Callable[[Sequence[str]], np.ndarra
         raise ValueError("--text-encoder: the package transformers is missing; install the extra with: make latent") from None
     try:
         tokenizer = CLIPTokenizer.from_pretrained(name)
-        model = CLIPTextModel.from_pretrained(name, use_safetensors=True).to(device).eval()
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"--text-encoder: {name!r} cannot be loaded ({' '.join(str(error).split())[:200]})") from None
+        model, found = CLIPTextModel.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+    except codecs.loading_errors() as error:
+        raise ValueError(f"--text-encoder: {name!r} cannot be loaded ({codecs.line(error)})") from None
+    codecs.check_whole("--text-encoder", name, found)
+    digest = codecs.digest(model, tokenizer.backend_tokenizer.to_str())
+    model = model.to(device).eval()
 
     @torch.inference_mode()
     def encode(captions: Sequence[str]) -> np.ndarray:
@@ -153,7 +182,7 @@ def _text_encoder(name: str, device: str) -> Callable[[Sequence[str]], np.ndarra
         parts = [model(input_ids=part.to(device)).last_hidden_state for part in tokens["input_ids"].split(BATCH)]
         return torch.cat([part.half().cpu() for part in parts]).numpy()
 
-    return encode
+    return encode, digest
 
 
 def download(folder: Path) -> None:

@@ -5,12 +5,14 @@ A latent that a network sees is scale * (mean + exp(log variance / 2) * noise); 
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 BLOCK = 2  # pixels per side that the linear autoencoder sees at a time
@@ -100,9 +102,43 @@ def load_autoencoder(name: str):  # noqa: ANN201 - an optional package's class
     except ImportError:
         raise ValueError("--autoencoder: the package diffusers is missing; install the extra with: make latent") from None
     try:
-        return AutoencoderKL.from_pretrained(name, use_safetensors=True, low_cpu_mem_usage=False).eval().requires_grad_(False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--autoencoder: {name!r} cannot be loaded ({' '.join(str(error).split())[:200]})") from None
+        module, found = AutoencoderKL.from_pretrained(name, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True)
+    except loading_errors() as error:
+        raise ValueError(f"--autoencoder: {name!r} cannot be loaded ({line(error)})") from None
+    check_whole("--autoencoder", name, found)
+    return module.eval().requires_grad_(False)
+
+
+def loading_errors() -> tuple[type[Exception], ...]:
+    """What the libraries raise for a network that is not there, damaged or of another shape."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError)
+
+
+def check_whole(option: str, name: str, found: dict) -> None:
+    """ValueError, one line, if a network got weights from its file for a part of its own only: the rest would be random."""
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ValueError(f"{option}: {name!r} has no weights for {missing[0]} ({len(missing):,} such); they are of another network")
+
+
+def digest(module: torch.nn.Module, *more: object) -> str:
+    """Of a network as it computes: its configuration and its weights, wherever they came from."""
+    import torch
+
+    config = getattr(module.config, "to_dict", lambda: dict(module.config))()
+    told = {key: value for key, value in config.items() if key[0] != "_" and key != "transformers_version"}
+    found = hashlib.sha256(repr((sorted(told.items()), more)).encode())
+    for key, tensor in module.state_dict().items():
+        found.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def line(error: Exception) -> str:
+    """What a library's error says, in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
 
 
 def load(path: Path, facts: dict) -> Codec:

@@ -47,12 +47,25 @@ def convert(items: Sequence[Item]) -> np.ndarray:
 def shrink(image: Image.Image) -> Image.Image:
     """64x64, by the recipe above."""
     while min(image.size) >= 2 * SIZE:
-        image = image.resize((image.size[0] // 2, image.size[1] // 2), Image.Resampling.BOX)
+        image = halve(image)
     scale = SIZE / min(image.size)
     width, height = (round(side * scale) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, upper = (width - SIZE) // 2, (height - SIZE) // 2
     return image.crop((left, upper, left + SIZE, upper + SIZE))
+
+
+def halve(image: Image.Image) -> Image.Image:
+    """PIL's BOX to half the size, to the pixel, in two thirds of the time where the width is even.
+
+    `resize` rounds to 8 bits between its passes, rows first unless an image is tall; `reduce` by (2, 1) is that first pass.
+    """
+    width, height = image.size
+    if width % 2 == 0 and height <= 2 * width:
+        image = image.reduce((2, 1))
+        if height % 2 == 0:
+            return image.reduce((1, 2))
+    return image.resize((width // 2, height // 2), Image.Resampling.BOX)
 
 
 DATASET = Dataset(

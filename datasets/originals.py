@@ -57,11 +57,18 @@ class Item:
         """Decoded, in RGB whatever it is stored as; Unreadable if it does not decode."""
         content = self.read()
         try:
-            return Image.open(io.BytesIO(content)).convert("RGB")
+            return decode(content)
         except Exception as error:  # decoders of damaged bytes raise what they like: SyntaxError, struct.error, KeyError
             unknown = isinstance(error, UnidentifiedImageError)  # whose own text holds an address in memory
             said = "no image format is recognised" if unknown else " ".join(str(error).split())
             raise Unreadable(f"{self.path}: the image {self.name} does not decode ({said})") from None
+
+
+def decode(content: bytes) -> Image.Image:
+    """An image file in RGB."""
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 @functools.lru_cache(4)

@@ -6,6 +6,7 @@ the same items goes on behind them.
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -23,10 +24,15 @@ import numpy as np
 
 from datasets.store import naming, write_header
 
-CHUNK = 64  # items per task: 0.8 MB of 64-pixel images
-AHEAD = 4  # tasks per worker that may wait: bounds the memory
+CHUNK, BYTES = 64, 2**20  # items per task, as long as their rows are not more than BYTES: 64-pixel images have 0.8 MB
+AHEAD = 4  # tasks per worker that may wait: 4 MB of rows, so that many workers need little memory
 FLUSH = 2.0  # seconds between safe points
 Task = Callable[[Sequence[Any]], np.ndarray]
+
+
+def cores() -> int:
+    """Processors that this process may use; where the system does not say (macOS), those there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, task: Task, workers: int,
@@ -39,7 +45,7 @@ def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, 
 
     row = int(np.prod(shape)) * np.dtype(dtype).itemsize
     mark = path.with_suffix(".progress")
-    done = json.loads(mark.read_text()) if mark.is_file() and path.is_file() else 0
+    done = _done(path, mark, (len(items), *shape), dtype)
     with naming(path), path.open("r+b" if done else "wb") as out:
         write_header(out, (len(items), *shape), dtype)
         start = out.tell()
@@ -47,7 +53,7 @@ def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, 
         out.seek(0, os.SEEK_END)
         saved = time.monotonic()
         with tqdm(total=len(items), initial=done, desc=about, unit="", disable=None, file=sys.stderr) as bar:
-            for rows in _rows(items[done:], task, workers):
+            for rows in _rows(items[done:], task, workers, min(CHUNK, max(1, BYTES // row))):
                 if rows.shape[1:] != tuple(shape) or rows.dtype != dtype:
                     raise RuntimeError(f"{path.name}: rows {rows.dtype} {rows.shape[1:]}, expected {dtype} {shape}")
                 out.write(np.ascontiguousarray(rows).data)
@@ -57,6 +63,18 @@ def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, 
                     _save(out, mark, done)
                     saved = time.monotonic()
         _save(out, mark, done)
+
+
+def _done(path: Path, mark: Path, shape: tuple[int, ...], dtype: type) -> int:
+    """How many rows are safely there: what the mark says if the file has them, else 0. Either may have lost bytes with the power."""
+    try:
+        done, size = json.loads(mark.read_text()), path.stat().st_size
+    except (OSError, ValueError):
+        return 0
+    header = io.BytesIO()
+    write_header(header, shape, dtype)
+    row = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
+    return done if type(done) is int and 0 <= done <= shape[0] and size >= header.tell() + done * row else 0
 
 
 def _leave_with(parent: int) -> None:
@@ -73,21 +91,24 @@ def _save(out: Any, mark: Path, done: int) -> None:
     out.flush()
     os.fsync(out.fileno())
     beside = mark.with_suffix(".partial")
-    beside.write_text(json.dumps(done))
+    with beside.open("w") as text:
+        text.write(json.dumps(done))
+        text.flush()
+        os.fsync(text.fileno())
     beside.replace(mark)
 
 
-def _rows(items: Sequence[Any], task: Task, workers: int) -> Iterator[np.ndarray]:
-    """The rows of all items, in order; at most AHEAD tasks per worker are in memory."""
-    chunks = [items[i:i + CHUNK] for i in range(0, len(items), CHUNK)]
+def _rows(items: Sequence[Any], task: Task, workers: int, chunk: int) -> Iterator[np.ndarray]:
+    """The rows of all items, in order, `chunk` items a task; at most AHEAD tasks per worker are in memory."""
+    chunks = [items[i:i + chunk] for i in range(0, len(items), chunk)]
     if workers == 0:
         yield from map(task, chunks)
         return
     waiting: deque[Future] = deque()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_with, (os.getpid(),)) as pool:
         try:
-            for chunk in chunks:
-                waiting.append(pool.submit(task, chunk))
+            for part in chunks:
+                waiting.append(pool.submit(task, part))
                 if len(waiting) > AHEAD * workers:
                     yield waiting.popleft().result()
             while waiting:

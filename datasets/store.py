@@ -98,10 +98,13 @@ class Store:
             manifest = json.loads((path / "manifest.json").read_text())
         except FileNotFoundError:
             raise ValueError(f"dataset {name}: not prepared in {root}; run: python -m bench data prepare {name}") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"dataset {name}: {path / 'manifest.json'} is not JSON ({error})") from None
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise ValueError(f"dataset {name}: {path / 'manifest.json'} is not of format {FORMAT}; prepare it again")
+        wrong = _wrong(manifest)
+        if wrong:
+            raise ValueError(f"dataset {name}: {path / 'manifest.json'} is damaged at {wrong}; delete {path} and prepare it again")
         store = cls(path, manifest)
         for file, entry in manifest["files"].items():
             size = (path / file).stat().st_size if (path / file).is_file() else None
@@ -265,6 +268,25 @@ class Writer:
         for mark in marks:  # last: to read all that was written may take minutes, and an interruption should not cost it
             mark.unlink(missing_ok=True)
         self.path.rename(self.final)
+
+
+def _wrong(manifest: dict) -> str | None:
+    """The first key of a manifest that is not there or not of its kind."""
+    def of(value: object, kinds: dict[str, type]) -> str | None:
+        return next((key for key, kind in kinds.items() if not isinstance(value, dict) or type(value.get(key)) is not kind), None)
+
+    wrong = of(manifest, {"name": str, "count": int, "shape": list, "condition": str, "digest": str, "files": dict}
+               | ({"published": int} if manifest.get("partial") else {}))
+    if wrong or [type(side) for side in manifest["shape"]] != [int] * 3:
+        return wrong or "shape"
+    if "reference" in manifest and (wrong := of(manifest["reference"], {"array": str, "count": int})):
+        return f"reference: {wrong}"
+    if "codec" in manifest and (wrong := of(manifest["codec"], {"kind": str, "scale": float})):
+        return f"codec: {wrong}"
+    for name, entry in manifest["files"].items():
+        if wrong := of(entry, {"bytes": int, "sha256": str}):
+            return f"files: {name}: {wrong}"
+    return None
 
 
 @contextmanager

@@ -29,6 +29,7 @@ def shown(monkeypatch, capsys, words, found, chip="NVIDIA H100 80GB HBM3"):
     named = {str(choice): name for name, choice in perf.CHOICES.items()}
     monkeypatch.setattr(perf, "measure", lambda preset, choice, *_: found[named[str(choice)]])
     monkeypatch.setattr(environment, "device_name", lambda kind: chip)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert main(["perf", "--preset", "uvit-xs", *words]) == 0
     return capsys.readouterr().out.splitlines()
 
@@ -41,16 +42,37 @@ def test_the_table_on_an_accelerator(monkeypatch, capsys):
                   {"fp32": plain, "bf16": fast, "bf16 compiled": wrong})
     rows = {line.split("  ")[1].strip(): line.split() for line in lines[1:4]}
     assert rows["fp32"][2:8] == ["80.00", "1.00x", "1.020", "1.00%", "0.00%", "4.0"] and rows["fp32"][8] == "2.4%"  # 3 x 1e11 x 80 / 989e12
-    assert rows["bf16"][2:5] == ["400.00", "5.00x", "1.250"] and rows["bf16"][8:] == ["12.1%", "fastest", "that", "agrees"]
-    assert rows["bf16 compiled"][3:5] == ["800.00", "10.00x"] and "1.50%" in rows["bf16 compiled"] and "fastest" not in rows["bf16 compiled"]
-    assert "NVIDIA H100 80GB HBM3 (cuda)" in lines[4] and "wall time" in lines[4]
+    assert rows["bf16"][2:5] == ["400.00", "5.00x", "1.250"] and rows["bf16"][8] == "12.1%"
+    assert rows["bf16 compiled"][3:5] == ["800.00", "10.00x"] and "1.50%" in rows["bf16 compiled"]
+    assert len({len(line) for line in lines[:4]}) == 1 and lines[4] == "uvit-xs: the fastest that agrees is bf16"
+    assert "NVIDIA H100 80GB HBM3 (cuda)" in lines[5] and "wall time" in lines[5]
 
 
 @pytest.mark.parametrize(("device", "chip"), [("cpu", "NVIDIA H100 80GB HBM3"), ("cuda", "a chip of tomorrow")])
 def test_no_share_where_no_peak_is_known(monkeypatch, capsys, device, chip):
     plain = Measurement(0.1, 0.098, 0.001, [1.0], 10**9, 10**11)
     lines = shown(monkeypatch, capsys, ["--device", device, "--choice", "fp32"], {"fp32": plain}, chip)
-    assert "–" in lines[1] and lines[1].endswith("fastest that agrees")
+    assert lines[1].endswith("–") and lines[2] == "uvit-xs: the fastest that agrees is fp32"
+
+
+def test_a_row_is_shown_before_the_next_is_measured(monkeypatch, capsys):
+    rows = []
+
+    def measure(*_):
+        rows.append(capsys.readouterr().out)
+        return Measurement(0.1, 0.1, 0.001, [1.0], 10**9, 10**11)
+
+    monkeypatch.setattr(perf, "measure", measure)
+    assert main(["perf", "--preset", "uvit-xs", "--choice", "bf16"]) == 0
+    assert "images/s" in rows[0] and "fp32" in rows[1]
+
+
+@pytest.mark.parametrize(("words", "said"), [(["--device", "cuda"], "--device: 'cuda' is not there"),
+                                             (["--threads", "100000"], "--threads: 100,000 is more than the")])
+def test_what_the_machine_has_not_is_one_line(monkeypatch, capsys, words, said):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["perf", "--preset", "uvit-xs", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
 def test_an_unknown_choice_is_one_line(capsys):

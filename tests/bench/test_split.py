@@ -35,7 +35,7 @@ def test_it_prints_every_part_and_what_training_and_sampling_are_of_all(tmp_path
     show(tmp_path, "s")
     said = capsys.readouterr().out
     assert "start-up                  1.0 s   10.0%" in said and "idle workers              0.0 s    0.0%" in said
-    assert "training and sampling: 85.0% of the workers' time" in said
+    assert "training and sampling: 85.0% of the worker-seconds; cores without a worker are not counted" in said
 
 
 def test_a_suite_that_has_not_run_is_one_line(tmp_path):

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +140,85 @@ def test_coco256_stores_what_the_networks_say(source, tmp_path, packed):
     assert store.reference.shape == (2, 3, 256, 256) and store.reference.dtype == np.uint8
 
 
+@pytest.fixture
+def networks(tmp_path):
+    """Folders of a random autoencoder and text encoder, and the file of weights in each."""
+    pytest.importorskip("diffusers", reason="the extra is not installed: make latent")
+    pytest.importorskip("transformers")
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    vae, clip = miniatures.latent_networks(folder)
+    return {"autoencoder": vae / "diffusion_pytorch_model.safetensors", "text_encoder": clip / "model.safetensors"}
+
+
+def renamed(weights):
+    return {f"other.{key}": value for key, value in weights.items()}
+
+
+def reshaped(weights):
+    key = min(weights)
+    return weights | {key: weights[key].new_zeros(3, 5)}
+
+
+@pytest.mark.parametrize("option", ["autoencoder", "text_encoder"])
+@pytest.mark.parametrize(("damage", "said"), [(renamed, "has no weights for"), (reshaped, "cannot be loaded"), (None, "cannot be loaded")])
+def test_weights_of_another_network_are_refused(source, tmp_path, networks, option, damage, said):
+    """The libraries only warn of missing weights, and leave them random."""
+    from safetensors.torch import load_file, save_file
+
+    miniatures.coco(source)
+    file = networks[option]
+    if damage:
+        save_file(damage(load_file(file)), file, metadata={"format": "pt"})
+    else:
+        file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=said) as caught:
+        prepare("coco256", source, tmp_path, **{name: str(path.parent) for name, path in networks.items()})
+    assert str(caught.value).startswith(f"--{option.replace('_', '-')}: ") and "\n" not in str(caught.value) and is_bad_input(caught.value)
+
+
+@pytest.mark.parametrize(("option", "said"), [("autoencoder", "gives (16, 32, 32), expected (8, 32, 32)"), ("text_encoder", "gives (77, 512), expected (77, 768)")])
+def test_networks_of_another_kind_are_refused_before_the_work(source, tmp_path, networks, monkeypatch, option, said):
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    miniatures.coco(source)
+    folder = networks[option].parent
+    kind, config = (AutoencoderKL, {"latent_channels": 8}) if option == "autoencoder" else (CLIPTextModel, {"hidden_size": 512})
+    if kind is AutoencoderKL:
+        AutoencoderKL.from_config(AutoencoderKL.load_config(folder) | config).save_pretrained(folder)
+    else:
+        CLIPTextModel(CLIPTextConfig.from_pretrained(folder, **config)).save_pretrained(folder)
+    monkeypatch.setattr("datasets.coco256.fill", None)
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        prepare("coco256", source, tmp_path, **{name: str(path.parent) for name, path in networks.items()})
+    assert "\n" not in str(caught.value) and is_bad_input(caught.value)
+
+
+@pytest.mark.parametrize("option", ["autoencoder", "text_encoder"])
+def test_other_weights_in_the_same_folder_begin_anew(source, tmp_path, networks, monkeypatch, option):
+    from safetensors.torch import load_file, save_file
+
+    from datasets import coco256, parallel
+
+    miniatures.coco(source)
+    options = {name: str(path.parent) for name, path in networks.items()}
+
+    def fill(path, items, shape, dtype, task, workers, about):
+        parallel.fill(path, items, shape, dtype, task, 0, about)
+        if about == "texts":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(coco256, "fill", fill)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("coco256", source, tmp_path / "a", **options)
+    monkeypatch.setattr(coco256, "fill", in_process)
+    weights = load_file(networks[option])
+    save_file({key: value * 1.1 for key, value in weights.items()}, networks[option], metadata={"format": "pt"})
+    resumed = prepare("coco256", source, tmp_path / "a", **options)
+    assert resumed.digest == prepare("coco256", source, tmp_path / "b", **options).digest
+
+
 def test_optional_extras_import_beside_our_datasets():
     pytest.importorskip("diffusers", reason="the extra is not installed: make latent")
     import transformers
@@ -203,6 +283,40 @@ def in_process(path, items, shape, dtype, task, workers, about):
     from datasets import parallel
 
     return parallel.fill(path, items, shape, dtype, task, 0, about)
+
+
+@pytest.mark.parametrize("mark", ["3", "", "x", "-1", "null", "1e9", "[3]", "9"])
+@pytest.mark.parametrize("size", [0, 40, 250])
+def test_a_mark_is_believed_only_if_the_file_has_the_rows(tmp_path, mark, size):
+    """Either may have lost bytes when the power went; a file of four rows has 144 bytes."""
+    from datasets import parallel
+
+    path = tmp_path / "images.npy"
+    task = lambda items: np.array(items, np.uint8)[:, None].repeat(4, 1)  # noqa: E731
+    parallel.fill(path, [1, 2, 3, 4], (4,), np.uint8, task, 0, "rows")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:size])
+    (tmp_path / "images.progress").write_text(mark)
+    parallel.fill(path, [1, 2, 3, 4], (4,), np.uint8, task, 0, "rows")
+    assert path.read_bytes() == whole
+
+
+def test_tasks_are_small_in_bytes_whatever_the_rows_are(tmp_path):
+    """So many workers stay within little memory: 64 rows of 256 pixels would be 13 MB a task."""
+    from datasets import parallel
+
+    asked = []
+    task = lambda items: asked.append(len(items)) or np.zeros((len(items), 3, 256, 256), np.uint8)  # noqa: E731
+    parallel.fill(tmp_path / "a.npy", range(12), (3, 256, 256), np.uint8, task, 0, "rows")
+    assert asked == [5, 5, 2]
+
+
+def test_cores_where_the_system_does_not_say_which_may_be_used(monkeypatch):
+    from datasets import parallel
+
+    monkeypatch.delattr(parallel.os, "sched_getaffinity")
+    monkeypatch.setattr(parallel.os, "cpu_count", lambda: 3)
+    assert parallel.cores() == 3
 
 
 # Bad input -------------------------------------------------------------------------------------------------------------
@@ -271,6 +385,14 @@ def test_the_wrong_archive_is_refused(source, tmp_path):
     with tarfile.open(source / "cifar-10-python.tar.gz", "w:gz") as archive:
         miniatures.add(archive, "cifar-100-python/train", b"x")
     assert "has none of data_batch_1 to data_batch_5" in refused("cifar10", source, tmp_path)
+
+
+def test_two_batches_of_one_name_are_refused(source, tmp_path):
+    batch = pickle.dumps({b"data": np.zeros((2, 3072), np.uint8)}, protocol=2)
+    with tarfile.open(source / "cifar-10-python.tar.gz", "w:gz") as archive:
+        for name in ("cifar-10-batches-py/data_batch_1", "other/data_batch_1"):
+            miniatures.add(archive, name, batch)
+    assert "cifar-10-batches-py/data_batch_1 and other/data_batch_1 are two batches of one name" in refused("cifar10", source, tmp_path)
 
 
 def test_a_pickle_that_runs_code_is_refused(source, tmp_path):
@@ -354,7 +476,7 @@ def test_captions_of_other_images_are_refused(source, tmp_path):
     miniatures.coco(source)
     file = source / "annotations" / "captions_train2014.json"
     content = json.loads(file.read_text())
-    content["images"] = [image | {"file_name": "other.jpg"} for image in content["images"]]
+    content["images"] = [image | {"file_name": f"other{image['id']}.jpg"} for image in content["images"]]
     file.write_text(json.dumps(content))
     assert "captions_train2014.json: says nothing of COCO_train2014_000000000009.jpg" in refused("coco256", source, tmp_path)
 
@@ -369,6 +491,20 @@ def test_a_captions_file_of_something_else_is_refused(source, tmp_path, content,
     (source / "annotations" / "captions_train2014.json").write_text(content)
     message = refused("coco256", source, tmp_path)
     assert "captions_train2014.json" in message and said in message
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda images: images[0].update(file_name=images[1]["file_name"]), "the images 9 and 25 have one file, COCO_train2014_000000000025.jpg"),
+    (lambda images: images[0].update(file_name=["a"]), "is no str"), (lambda images: images[0].update(id="9"), "'9' is no int"),
+])
+def test_images_of_another_kind_in_a_captions_file_are_refused(source, tmp_path, change, said):
+    miniatures.coco(source)
+    file = source / "annotations" / "captions_train2014.json"
+    content = json.loads(file.read_text())
+    change(content["images"])
+    file.write_text(json.dumps(content))
+    message = refused("coco256", source, tmp_path)
+    assert "captions_train2014.json: " in message and said in message
 
 
 def test_a_device_that_is_not_there_is_refused(source, tmp_path, monkeypatch):
@@ -450,6 +586,16 @@ def test_a_source_is_asked_for_and_refused_where_there_is_none(tmp_path):
         datasets.prepare("digits", tmp_path, Options(source=tmp_path))
     with pytest.raises(ValueError, match="--autoencoder: is not used by cifar10"):
         datasets.prepare("cifar10", tmp_path, Options(source=tmp_path, autoencoder="x"))
+
+
+@pytest.mark.parametrize("what", ["wide", "square", "tall", "very tall", "tiny"])
+def test_halving_is_pils_box_to_the_pixel(what):
+    bits = np.random.default_rng(0)
+    sides = {"wide": (500, 375), "square": (256, 256), "tall": (333, 500), "very tall": (130, 262), "tiny": (2, 2)}[what]
+    for width, height in {(sides[0] + i, sides[1] + j) for i in range(3) for j in range(3)} | {(130, 260), (130, 261)}:
+        image = Image.fromarray(bits.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        wanted = image.resize((width // 2, height // 2), Image.Resampling.BOX)
+        assert np.array_equal(imagenet64.halve(image), wanted), (width, height)
 
 
 def test_shrinking_needs_no_square(source):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import datasets
+from bench.cli import main
 from datasets import Store, Writer
 from datasets.digits import DATASET
 
@@ -44,12 +45,38 @@ def test_a_changed_byte_is_found(tmp_path):
     assert Store.open(tmp_path, "digits").verify() == [f"{file}: sha256 differs from the manifest's"]
 
 
+def change(path, how):
+    content = json.loads((path / "manifest.json").read_text())
+    how(content)
+    (path / "manifest.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("verb", ["list", "verify"])
+def test_a_damaged_store_hides_no_other(tmp_path, capsys, verb):
+    change(datasets.prepare("digits", tmp_path).path, lambda m: m["files"].update({"images.npy": 3}))
+    patches = datasets.prepare("patches", tmp_path)
+    assert main(["data", verb, "--data", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert (patches.digest[:12] if verb == "list" else "patches: 1 files, every digest") in said.out
+    assert (said.out + said.err).count("is damaged at files: images.npy") == 1
+
+
 @pytest.mark.parametrize(("damage", "message"), [
     (lambda path: (path / "images.npy").write_bytes(b"short"), "has 5 bytes, expected"),
     (lambda path: (path / "images.npy").unlink(), "has None bytes, expected"),
     (lambda path: (path / "manifest.json").write_text("{"), "is not JSON"),
     (lambda path: (path / "manifest.json").write_text(json.dumps({"format": 99})), "not of format 1"),
     (lambda path: (path / "manifest.json").unlink(), "not prepared in"),
+    (lambda path: change(path, lambda m: m["files"].update({"images.npy": 3})), "is damaged at files: images.npy: bytes"),
+    (lambda path: change(path, lambda m: m["files"]["images.npy"].update(bytes="many")), "is damaged at files: images.npy: bytes"),
+    (lambda path: change(path, lambda m: m["files"]["images.npy"].pop("sha256")), "is damaged at files: images.npy: sha256"),
+    (lambda path: change(path, lambda m: m.update(count="many")), "is damaged at count"),
+    (lambda path: change(path, lambda m: m.update(digest=None)), "is damaged at digest"),
+    (lambda path: change(path, lambda m: m.update(shape=[1, 8])), "is damaged at shape"),
+    (lambda path: change(path, lambda m: m.update(files=[])), "is damaged at files"),
+    (lambda path: change(path, lambda m: m.update(partial=True)), "is damaged at published"),
+    (lambda path: change(path, lambda m: m.update(reference={"array": 1})), "is damaged at reference: array"),
+    (lambda path: change(path, lambda m: m.update(codec=[])), "is damaged at codec: kind"),
 ])
 def test_a_damaged_store_is_refused_in_one_line(tmp_path, damage, message):
     damage(datasets.prepare("digits", tmp_path).path)
