@@ -18,11 +18,12 @@ from bench.plan import plan
 from bench.train import Trainer, build, execute
 from datasets import Store
 
-CLOCKS = ("time", "seconds", "eval_seconds", "sample_seconds", "feature_seconds", "checkpoint_seconds", "startup_seconds")
+CLOCKS = ("time", "seconds", "eval_seconds", "sample_seconds", "feature_seconds", "checkpoint_seconds", "startup_seconds",
+          "code", "git")  # the last two: somebody may edit the tree meanwhile
 
 
 def events(folder):
-    """The log without clocks and resume lines."""
+    """The log without clocks, the state of the code, and resume lines."""
     lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in CLOCKS} for line in lines if line["event"] != "resume"]
 
