@@ -25,7 +25,8 @@ from datasets import Dataset, Writer, codecs
 from datasets.parallel import cores
 
 IMAGES = 256  # of the random dataset
-AGREEMENT = 20  # steps over which the loss must agree with plain fp32 within 1 %
+AGREEMENT = 20  # steps over which the loss must agree with plain fp32 within 1 %, while the learning rate rises to its full value
+LOGGED = 10  # a step in so many is logged, with its gradient's norm: as in the suite `quick`; in longer ones it is one in thousands
 CHOICES: dict[str, dict] = {
     "fp32": {},
     "fp32 channels-last": {"channels_last": True},
@@ -43,7 +44,7 @@ TITLES = ("images/s", "ratio", "step / bare", "reading", "loss differs", "GB", "
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Seconds of a whole step, of its bare forward and backward, and of reading its batch; losses of the first steps.
+    """Seconds of a step with its share of logging, of its bare forward and backward, and of reading its batch; losses of the first steps.
 
     memory: bytes, the most that was held; flops: of a forward pass of one image.
     """
@@ -78,7 +79,7 @@ def show(presets: list[str] | None, batch: int, steps: int, device: str, threads
         agreeing = [name for name, m in found.items() if difference(m.losses, plain.losses) <= 0.01]
         print(f"{preset}: the fastest that agrees is {min(agreeing, key=lambda name: found[name].step)}", flush=True)
     print(f"one process, {chip} ({device}), {threads} threads, batch {batch}, no dropout; medians of {steps} steps, {_clock(device, threads)[1]}. "
-          "step / bare: the whole step (reading, loss, optimizer, EMA, logging with the gradient's norm) over its forward and backward. "
+          "step / bare: the whole step (reading, loss, optimizer, EMA, a tenth of logging with the gradient's norm) over its forward and backward. "
           f"loss differs: the largest over {AGREEMENT} steps. GB: the most held, of {'the GPU' if device == 'cuda' else 'the whole process'}. "
           "bf16 peak: the share of the chip's dense bf16 peak (GPUs that bench/chips.py knows)")
 
@@ -115,37 +116,32 @@ def difference(losses: list[float], plain: list[float]) -> float:
 def measure(preset: str, choice: dict, batch: int, steps: int, device: str = "cpu", threads: int = 1) -> Measurement:
     """Train a preset on random data under a choice, its parts timed in turn, so that a change of speed meets them alike."""
     clock = _clock(device, threads)[0]
-    with _trainer(preset, choice, batch, steps, device, threads) as trainer:
+    with _trainer(preset, choice, batch, device, threads) as trainer:
         flops = models.flops(trainer.model, trainer.store.shape)
         trainer._compile()
         losses = [trainer.step() for _ in range(AGREEMENT)]
         data = trainer.batch()
 
-        def whole() -> None:
-            trainer.step()
-            trainer._log_training(gradient_norm(trainer.model))
-            trainer._elapsed(0.0)
-
-        def bare() -> None:
-            trainer.gradients(data)
-            trainer._elapsed(0.0)
-
-        times: dict[Callable, list[float]] = {bare: [], whole: [], trainer.batch: []}
+        parts: dict[str, Callable[[], object]] = {
+            "bare": lambda: trainer.gradients(data), "step": trainer.step,
+            "log": lambda: trainer._log_training(gradient_norm(trainer.model)), "reading": trainer.batch}
+        times: dict[str, list[float]] = {name: [] for name in parts}
         for _ in range(steps + 2):
-            for function, taken in times.items():
+            for name, part in parts.items():
                 began = clock()
-                function()
-                taken.append(clock() - began)
+                part()
+                trainer._elapsed(0.0)  # waits for the device
+                times[name].append(clock() - began)
         held = memory.peak(device)
-    seconds = [median(taken[2:]) for taken in times.values()]
-    return Measurement(seconds[1], seconds[0], seconds[2], losses, held, flops)
+    seconds = {name: median(taken[2:]) for name, taken in times.items()}
+    return Measurement(seconds["step"] + seconds["log"] / LOGGED, seconds["bare"], seconds["reading"], losses, held, flops)
 
 
 @contextmanager
-def _trainer(preset: str, choice: dict, batch: int, steps: int, device: str, threads: int) -> Iterator[Trainer]:
+def _trainer(preset: str, choice: dict, batch: int, device: str, threads: int) -> Iterator[Trainer]:
     """A trainer of the preset on random data of its shape and condition."""
     run = plan(suites.load("quick"))[0]
-    budget = batch * (steps + AGREEMENT) * 10
+    budget = round(batch * AGREEMENT / run.spec["optimizer"]["warmup"])
     evaluation = run.spec["evaluation"] | {"images": [budget], "samples": 128}
     spec = run.spec | fastest.PLAIN | {"checkpointing": False} | choice | {
         "dataset": "random", "backbone": preset, "batch": batch, "budget": budget, "device": device, "threads": threads,

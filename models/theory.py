@@ -72,6 +72,35 @@ def robustness_bound(kappas: Sequence[float], encoders: Sequence[float], decoder
     return math.fsum(kappa * m0**i for i, kappa in enumerate(kappas, 1)) + middle * m0 ** len(kappas)
 
 
+@torch.no_grad()
+def reach(model: nn.Module, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> list[float]:
+    """How much of the shallowest decoder block each skip makes, ||h_0 - h_0 without skip j|| / ||h_0||, j = 1 .. N.
+
+    The sum over j of Theorem 3.1 takes it that all of them arrive. A join by concatenation is followed by a linear layer
+    that also multiplies what comes from below; where that shrinks it, skip j arrives shrunk j - 1 times.
+    model: a network of models.build; x (B, C, H, W), timesteps (B,).
+    """
+    scaling, features = model.scaling, []
+
+    def feature(silent: int) -> Tensor:
+        def join(trunk: Tensor, s: Tensor, where: Where) -> Tensor:
+            return type(scaling).join(scaling, trunk, torch.zeros_like(s) if where.index == silent else s, where)
+
+        scaling.join = join
+        try:
+            model(x, timesteps, condition)
+        finally:
+            del scaling.join
+        return features.pop()
+
+    hook = model.decoder[0].register_forward_hook(lambda block, inputs, output: features.append(output))
+    try:
+        whole = feature(0)
+        return [float((feature(where.index) - whole).norm() / whole.norm()) for where in sorted(model.wheres, key=lambda w: w.index)]
+    finally:
+        hook.remove()
+
+
 class AdditiveUNet(nn.Module):
     """The network of the theory: one linear layer and ReLU per block, Kaiming-initialised, skips added.
 

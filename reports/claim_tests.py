@@ -10,105 +10,27 @@ parameters  the method adds at most the share `most` of the backbone's parameter
 time        an image takes at most `most` times the baseline's training time
 probe       the last value of `probe` is lower than the baseline's, on the same seeds
 probe_range  the same of every arm of `method` whose `parameter` lies in [least, most]
-growth      the norm of hidden features grows more slowly with the number of skips than the baseline's, on the same seeds
+growth      the norm of hidden features grows more slowly with the number of skips than the baseline's, on the same seeds;
+            `when`: late, the second half of training, or start, its first probed step
 bounded     in every family of backbones that norm grows with an exponent of at most `most`
-
-A number is made over the cells that have three pairs or more; it says over how many of the claim's cells where not over all.
-A bound, >= or <=, counts for what it supports, as in the words.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from reports import formats, labels as labels_of, sentences, stability, stats, words
-from reports.arms import Arm
+from reports import formats, labels as labels_of, sentences, stability, words
 from reports.cells import curves
 from reports.comparison import Comparison, compare, spread
-from reports.gates import NULL
+from reports.evidence import Evidence, Finding, Part, Step, all_of, clean, pool, ratio, side, silent, single
 from reports.reading import number
-from reports.records import Records
-from reports.stats import Interval
 
 DEFAULT_LABEL = re.compile(r"^(?P<name>[^(]+)(\((?P<parameters>.*)\))?$")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A verdict, the numbers behind it in words, and the runs they were made from."""
-
-    verdict: str = words.NOT_TESTED
-    evidence: str = "no run of it in this suite"
-    runs: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What tests look at: the records, the cells of the report that a claim is about, and their arms."""
-
-    records: Records
-    cells: list[dict]
-    arms: list[Arm]
-
-    def of(self, method: str) -> list[Arm]:
-        """The arms of a method, one per cell."""
-        return [arm for arm in self.arms if arm.row["role"] == "paired" and arm.row["method"] == method]
-
-    def label(self, name: str) -> str | None:
-        """The arm that a claim means by a name: the one without parameters if there is one, else the first of that name.
-
-        A name may say a factor on the learning rate (`constant @ lr 2`); without one, arms with a factor are not meant.
-        """
-        method, factor = labels_of.split(name)
-        labels = [label for label in self.records.suite["arms"]
-                  if label == name or (labels_of.bare(label), labels_of.read(label)[1]) == (method, factor)]
-        return None if not labels else name if name in labels else labels[0]
-
-    def runs(self, label: str, *statuses: str) -> list[dict]:
-        """The records of an arm in the claim's cells, of these statuses."""
-        return [m["record"] for c in self.cells for m in self.records.members(c["cell"], "paired", label)
-                if m["record"] and m["record"]["status"] in statuses]
-
-    def full(self, label: str) -> str:
-        """An arm with every parameter of its method, as its runs have it; the label where none is recorded."""
-        spec = next((run["spec"]["method"] for run in self.records.runs.values() if run["method"] == label), {})
-        given = ", ".join(f"{key}={value!r}" for key, value in spec.items() if key != "name")
-        return labels_of.join(f"{spec['name']}({given})", labels_of.read(label)[1]) if given else label
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one cell, or one family of cells, adds to a number: mean and deviation over n pairs, its runs, its bound."""
-
-    mean: float
-    sd: float
-    n: int
-    runs: list[str]
-    bound: str = ""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A number over cells, n the fewest pairs of a cell, and how to say it."""
-
-    shown: Interval
-    n: int
-    bound: str
-    runs: list[str]
-    said: str
-
-    def above(self, limit: float) -> bool:
-        """Whether it lies above the limit as a whole, which a lower bound may show too."""
-        return self.shown.low > limit and self.bound in ("", ">=")
-
-    def below(self, limit: float) -> bool:
-        """The same the other way round."""
-        return self.shown.high < limit and self.bound in ("", "<=")
 
 
 def tested(claim: dict, label: str, evidence: Evidence) -> Finding:
@@ -138,76 +60,14 @@ def _about(claim: dict, label: str, evidence: Evidence) -> list[str]:
     return [*_values(claim, evidence), baseline] if "parameter" in claim else [label] if claim["test"] == "bounded" else [label, baseline]
 
 
-def _pool(evidence: Evidence, name: str, parts: Sequence[Part], slope: bool = False) -> Step | None:
-    """A number over cells, equal weights: of logs of ratios, or of slopes. None without a part.
-
-    Cells below three pairs are left out; where all are, there are points only.
-    """
-    enough = [part for part in parts if part.n >= words.INTERVAL_SEEDS]
-    used = enough or [part for part in parts if part.n]
-    if not used:
-        return None
-    shown = (stats.satterthwaite([p.mean for p in used], [p.sd for p in used], [p.n for p in used]).interval() if enough
-             else Interval(float(np.mean([p.mean for p in used]))))
-    bounds = {part.bound for part in used} - {""}
-    bound = "" if not bounds else bounds.pop() if len(bounds) == 1 else "mixed"
-    n, runs = min(part.n for part in used), sorted({run for part in used for run in part.runs})
-    shown = shown if slope else shown.exp()
-    said = f"{name} {_slope(shown) if slope else formats.interval(shown, bound)}"
-    over = {evidence.records.runs[run]["dataset"] + "/" + evidence.records.runs[run]["backbone"] for run in runs}
-    said += f" over {len(over)} of {formats.plural(len(evidence.cells), 'cell')}" if len(over) < len(evidence.cells) else ""
-    return Step(shown, n, bound, runs, said + ("" if enough else f" ({formats.plural(n, 'seed')})"))
-
-
-def _slope(shown: Interval) -> str:
-    ends = f" [{shown.low:+.2f}, {shown.high:+.2f}]" if math.isfinite(shown.low) else ""
-    return f"{shown.value:+.2f}{ends}"
-
-
-def _staged(n: int, verdict: str) -> str:
-    """Below six pairs there is no verdict."""
-    return words.POINTS if n < words.INTERVAL_SEEDS else words.PRELIMINARY if n < words.VERDICT_SEEDS else verdict
-
-
-def _one(step: Step, verdict: str, note: str = "") -> Finding:
-    """What one number says."""
-    return Finding(_staged(step.n, verdict), step.said + note, step.runs)
-
-
-def _all(steps: Mapping[str, Step | None], holds: Callable[[Step], bool], fails: Callable[[Step], bool], silent: Finding) -> Finding:
-    """What holds of every number: one that fails decides; one that is not there leaves it open. silent: without any."""
-    found = [step for step in steps.values() if step]
-    if not found:
-        return silent
-    verdict = (words.CONTRADICTED if any(map(fails, found)) else
-               words.SUPPORTED if all(map(holds, found)) and len(found) == len(steps) else words.INCONCLUSIVE)
-    return Finding(_staged(min(step.n for step in found), verdict),
-                   "; ".join(step.said if step else f"{name}: no number" for name, step in steps.items()),
-                   sorted({run for step in found for run in step.runs}))
-
-
-def _side(fails: bool, holds: bool) -> str:
-    return words.CONTRADICTED if fails else words.SUPPORTED if holds else words.INCONCLUSIVE
-
-
-def _silent(evidence: Evidence, labels: Iterable[str | None], why: str, targets: bool = False) -> Finding:
-    """Why there is nothing to say of arms that may have runs. targets: whether it takes a target to say something."""
-    ended = [[run["run"] for run in evidence.runs(label, "complete", "diverged")] if label else [] for label in labels]
-    if not all(ended):
-        return Finding()
-    if targets and all(c["target"] is None for c in evidence.cells):
-        return Finding(evidence="no target in this suite")
-    return Finding(words.INCONCLUSIVE, f"no number to judge by: {why}", sorted({run for runs in ended for run in runs}))
-
-
 def _speedup(claim: dict, method: str, evidence: Evidence) -> Finding:
     step = _over_cells(evidence, method, "speedup")
-    return _one(step, words.claim(step.shown.low, step.shown.high, claim["number"], step.bound)) if step else _untold(evidence, method)
+    return single(step, words.claim(step.shown.low, step.shown.high, claim["number"], step.bound)) if step else _untold(evidence, method)
 
 
 def _over_cells(evidence: Evidence, method: str, name: str) -> Step | None:
     """Speedup over the cells that have a headline."""
-    return _pool(evidence, name, [_part(arm.result, arm.row["runs"]) for arm in evidence.of(method)
+    return pool(evidence, name, [_part(arm.result, arm.row["runs"]) for arm in evidence.of(method)
                                   if arm.pools and arm.result and math.isfinite(arm.result.speedup)])
 
 
@@ -227,12 +87,12 @@ def _untold(evidence: Evidence, method: str) -> Finding:
 
 def _final(claim: dict, method: str, evidence: Evidence) -> Finding:
     arms = [arm for arm in evidence.of(method) if arm.result and not arm.row["withheld"].startswith("gate")]  # no target needed
-    step = _pool(evidence, "distance at the full budget, arm / baseline,",
+    step = pool(evidence, "distance at the full budget, arm / baseline,",
                  [Part(f.mean, f.sd, f.n, arm.row["runs"]) for arm in arms if arm.result and (f := arm.result.final).n])
     if step is None:
-        return _silent(evidence, [method], "no pair of runs that came to the end and passed the gates")
+        return silent(evidence, [method], "no pair of runs that came to the end and passed the gates")
     small = abs(math.log(step.shown.value)) < math.log1p(words.NOTABLE)
-    return _one(step, words.INCONCLUSIVE if small else _side(step.above(1), step.below(1)),
+    return single(step, words.INCONCLUSIVE if small else side(step.above(1), step.below(1)),
                 "; a gap under 1.3 % is not discussed as a difference" if small else "")
 
 
@@ -259,17 +119,17 @@ def _versus_all(evidence: Evidence, pairs: Sequence[tuple[str | None, str | None
     if any(label is None or not evidence.runs(label, "complete", "diverged") for pair in pairs for label in pair):
         return Finding()
     steps = {f"{first} over {second}": _versus(evidence, first, second, lower) for first, second in pairs if first and second}
-    return _all(steps, lambda s: s.above(1), lambda s: s.below(1),
-                _silent(evidence, [label for pair in pairs for label in pair], "no headline in any cell", targets=True))
+    return all_of(steps, lambda s: s.above(1), lambda s: s.below(1),
+                silent(evidence, [label for pair in pairs for label in pair], "no headline in any cell", targets=True))
 
 
 def _same(claim: dict, method: str, evidence: Evidence) -> Finding:
     first, second = map(evidence.label, claim["order"])
     step = _versus(evidence, first, second) if first and second else None
     if step is None:
-        return _silent(evidence, [first, second], "no headline in any cell", targets=True)
+        return silent(evidence, [first, second], "no headline in any cell", targets=True)
     inside = not step.bound and 1 / words.SAME <= step.shown.low and step.shown.high <= words.SAME
-    return _one(step, _side(step.above(words.SAME) or step.below(1 / words.SAME), inside))
+    return single(step, side(step.above(words.SAME) or step.below(1 / words.SAME), inside))
 
 
 def _versus(evidence: Evidence, first: str, second: str, lower: bool = False) -> Step | None:
@@ -280,7 +140,7 @@ def _versus(evidence: Evidence, first: str, second: str, lower: bool = False) ->
     """
     parts = []
     for c in evidence.cells:
-        if c["target"] is None or c["label"] or not _clean(evidence, c["cell"], (first, second)):
+        if c["target"] is None or c["label"] or not clean(evidence, c["cell"], (first, second)):
             continue
         found = compare(*(curves(evidence.records, c["cell"], "paired", label) for label in (second, first)), c["target"], c["tau"])
         bounded = all(pair.arm.status == "reached" and not pair.baseline.at_first for pair in found.pairs)
@@ -289,20 +149,15 @@ def _versus(evidence: Evidence, first: str, second: str, lower: bool = False) ->
         elif not math.isfinite(found.speedup):
             continue
         parts.append(_part(found, [m["run"] for label in (first, second) for m in evidence.records.members(c["cell"], "paired", label) if m["record"]]))
-    return _pool(evidence, f"{first} over {second}", parts)
-
-
-def _clean(evidence: Evidence, cell: str, labels: Iterable[str]) -> bool:
-    """Whether no gate failed for these arms."""
-    return not any(arm.row["withheld"].startswith("gate") for arm in evidence.arms if arm.row["cell"] == cell and arm.row["method"] in labels)
+    return pool(evidence, f"{first} over {second}", parts)
 
 
 def _range(claim: dict, method: str, evidence: Evidence) -> Finding:
-    return _every(claim, evidence, lambda label, name: _over_cells(evidence, label, name), lambda s: s.above(1), lambda s: s.below(1))
+    return _each_value(claim, evidence, lambda label, name: _over_cells(evidence, label, name), lambda s: s.above(1), lambda s: s.below(1))
 
 
 def _probe_range(claim: dict, method: str, evidence: Evidence) -> Finding:
-    return _every(claim, evidence, lambda label, name: _ratio(evidence, label, name, lambda record: stability.value(record, claim["probe"])),
+    return _each_value(claim, evidence, lambda label, name: ratio(evidence, label, name, lambda record: stability.value(record, claim["probe"])),
                   lambda s: s.below(1), lambda s: s.above(1))
 
 
@@ -313,13 +168,13 @@ def _values(claim: dict, evidence: Evidence) -> dict[str, str]:
             if claim["least"] <= value <= claim["most"]}
 
 
-def _every(claim: dict, evidence: Evidence, measure: Callable[[str, str], Step | None],
+def _each_value(claim: dict, evidence: Evidence, measure: Callable[[str, str], Step | None],
            holds: Callable[[Step], bool], fails: Callable[[Step], bool]) -> Finding:
     """What holds of every value of a parameter that has runs."""
     values = {label: name for label, name in _values(claim, evidence).items() if evidence.runs(label, "complete", "diverged")}
     if len(values) < 2:
         return Finding(evidence=f"needs at least two values of {claim['parameter']}; this suite has {len(values)}")
-    return _all({name: measure(label, name) for label, name in values.items()}, holds, fails, Finding(evidence="no number to judge by"))
+    return all_of({name: measure(label, name) for label, name in values.items()}, holds, fails, Finding(evidence="no number to judge by"))
 
 
 def parameter(label: str, method: str, name: str, default: float) -> float | None:
@@ -344,13 +199,13 @@ def _parameters(claim: dict, method: str, evidence: Evidence) -> Finding:
 def _time(claim: dict, method: str, evidence: Evidence) -> Finding:
     """Withheld where the same networks, as the A/A arm, do not keep within the limit: then the machine was not quiet enough."""
     limit, name = claim["most"], "seconds per image, arm / baseline"
-    step, null = _ratio(evidence, method, name, _pace), _ratio(evidence, evidence.records.baseline, "A/A", _pace, "null")
+    step, null = ratio(evidence, method, name, _pace), ratio(evidence, evidence.records.baseline, "A/A", _pace, "null")
     if step is None:
-        return _silent(evidence, [method], "no pair of runs that came to the end and passed the gates")
+        return silent(evidence, [method], "no pair of runs that came to the end and passed the gates")
     ends = [end for end in (null.shown.value, null.shown.low, null.shown.high) if math.isfinite(end)] if null else []
     if null and not all(1 / limit <= end <= limit for end in ends):
         return Finding(words.INCONCLUSIVE, f"{step.said}; the machine was not quiet: {null.said}", sorted({*step.runs, *null.runs}))
-    return _one(step, _side(step.above(limit), step.shown.high <= limit))
+    return single(step, side(step.above(limit), step.shown.high <= limit))
 
 
 def _pace(record: dict) -> float:
@@ -359,19 +214,19 @@ def _pace(record: dict) -> float:
 
 def _probe(claim: dict, method: str, evidence: Evidence) -> Finding:
     what = claim["probe"].replace("_", " ")
-    step = _ratio(evidence, method, f"{what}, arm / baseline", lambda record: stability.value(record, claim["probe"]))
-    return _one(step, _side(step.above(1), step.below(1))) if step else Finding()
+    step = ratio(evidence, method, f"{what}, arm / baseline", lambda record: stability.value(record, claim["probe"]))
+    return single(step, side(step.above(1), step.below(1))) if step else Finding()
 
 
 def _growth(claim: dict, method: str, evidence: Evidence) -> Finding:
     """Paired differences of exponents, arm - baseline, a family of backbones at a time, then over the families."""
     baseline, parts = evidence.records.baseline, []
     for name in _families(evidence):
-        base, arm = (stability.exponents(evidence.records, name, label) for label in (baseline, method))
+        base, arm = (stability.exponents(evidence.records, name, label, claim.get("when", "late")) for label in (baseline, method))
         differences = np.array([arm[seed] - base[seed] for seed in sorted(base.keys() & arm.keys())])
         parts.append(Part(*spread(differences), len(differences), _behind(evidence, name, (baseline, method))))
-    step = _pool(evidence, "exponent of depth, arm - baseline:", parts, slope=True)
-    return _one(step, _side(step.above(0), step.below(0))) if step else Finding()
+    step = pool(evidence, "exponent of depth, arm - baseline:", parts, slope=True)
+    return single(step, side(step.above(0), step.below(0))) if step else Finding()
 
 
 def _bounded(claim: dict, method: str, evidence: Evidence) -> Finding:
@@ -380,8 +235,8 @@ def _bounded(claim: dict, method: str, evidence: Evidence) -> Finding:
     for name in _families(evidence):
         found = np.array(list(stability.exponents(evidence.records, name, method).values()))
         if len(found):
-            steps[name] = _pool(evidence, f"exponent of depth, {name}", [Part(*spread(found), len(found), _behind(evidence, name, (method,)))], slope=True)
-    return _all(steps, lambda s: s.below(claim["most"]), lambda s: s.above(claim["most"]), Finding())
+            steps[name] = pool(evidence, f"exponent of depth, {name}", [Part(*spread(found), len(found), _behind(evidence, name, (method,)))], slope=True)
+    return all_of(steps, lambda s: s.below(claim["most"]), lambda s: s.above(claim["most"]), Finding())
 
 
 def _families(evidence: Evidence) -> list[str]:
@@ -394,28 +249,11 @@ def _behind(evidence: Evidence, family: str, labels: Sequence[str]) -> list[str]
             for label in labels for run in stability.measured(evidence.records, cell, label)]
 
 
-def _ratio(evidence: Evidence, method: str, name: str, value: Callable[[dict], float], role: str = "paired") -> Step | None:
-    """The ratio arm / baseline of a positive number of each complete run, on the same seeds, over cells."""
-    parts = []
-    for c in evidence.cells:
-        base = {m["seed"]: m["record"] for m in evidence.records.members(c["cell"], "paired", evidence.records.baseline)
-                if m["record"] and m["record"]["status"] == "complete"}
-        both = [(base[seed], m["record"]) for m in evidence.records.members(c["cell"], role, method)
-                if m["record"] and m["record"]["status"] == "complete" and (seed := m["pair"] if role == "null" else m["seed"]) in base
-                and _clean(evidence, c["cell"], [NULL if role == "null" else method])]
-        both = [pair for pair in both if all(math.isfinite(value(r)) and value(r) > 0 for r in pair)]
-        logs = np.array([math.log(value(a) / value(b)) for b, a in both])
-        parts.append(Part(*spread(logs), len(both), [r["run"] for pair in both for r in pair]))
-    step = _pool(evidence, name, parts)
-    if step and step.n >= words.INTERVAL_SEEDS and not math.isfinite(step.shown.low):  # the same in every pair
-        return replace(step, shown=Interval(*(step.shown.value,) * 3))
-    return step
-
-
 TESTS: dict[str, Callable[[dict, str, Evidence], Finding]] = {
     "speedup": _speedup, "final": _final, "order": _order, "tuned": _tuned, "same": _same, "range": _range, "parameters": _parameters,
     "time": _time, "probe": _probe, "probe_range": _probe_range, "growth": _growth, "bounded": _bounded,
 }
+
 
 RULES = {
     "speedup": "supported: interval above 1.02 and containing {number}; stronger: above {number}; weaker: above 1.02, below {number}; "

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from reports.arms import Arm
-from reports.claim_tests import RULES, TESTS, Evidence, Finding, tested
+from reports.claim_tests import RULES, TESTS, tested
+from reports.evidence import Evidence, Finding
 from reports.records import Records
 
 HERE = Path(__file__).parent

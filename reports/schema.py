@@ -361,6 +361,7 @@ class Probed(TypedDict):
     sum_squares: float | None  # the theory's sum of kappa_j^2; null for a method without fixed factors
     bound: float | None  # the theory's bound on the response to the input with all Lipschitz constants 1: sum of kappa_j + 1
     shares: list[float]  # per skip, shallowest first: how much of the decoder block's output it makes
+    feature_start: float  # ||h|| of the shallowest decoder block at the first probed step
     feature_norm: float  # ||h|| of the decoder blocks, mean over blocks and the second half of training
     kappas: list[float] | None  # the factors, shallowest skip first; null for a method without fixed ones
     blocks: dict[str, dict[str, list[float]]]  # feature and gradient: norm and oscillation of each block, see bench/probes.py
@@ -380,8 +381,9 @@ class Stability(TypedDict):
 
     series: list[dict]  # cell, method, images, and of feature and gradient: mean, low, high over seeds and a moving window
     rows: list[Probed]  # per cell and arm
-    growth: list[dict]  # family, method, exponent of ||h|| ~ N^p with its 95 % t interval, n seeds, points [N, norm]
+    growth: list[dict]  # family, method, n seeds; exponent of ||h|| ~ N^p with its 95 % t interval: predicted (null for gates), of the second half, and at the start; points [N, norm] of both
     rank: list[dict]  # cell, quantity, rho: Spearman's over arms with the theory's sum of kappa_j^2
+    rank_means: list[dict]  # quantity, rho: the mean over cells, and how many cells
     response: list[dict]  # cell, method, t, random, worst, worst_low, worst_high
     gates: list[dict]  # cell, method, skip, images, and low, middle, high: 10, 50, 90 % of the learnt gates at these images
 

@@ -68,10 +68,29 @@ def _verdicts(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _measured(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """The claims that probes decide."""
+    """The claims that probes decide, a sentence each: the verdict of every method, once where it is the same for all."""
+    claims: dict[str, list[dict[str, Any]]] = {}
     for claim in report["claims"]:
         if claim["test"] in MEASURED and claim["runs"]:
-            yield f"{claim['id']}: {formats.scaled(claim['verdict'], report['scale'])}. {claim['evidence']}.", claim["runs"]
+            claims.setdefault(claim["id"].partition(" (")[0], []).append(claim)
+    for name, rows in claims.items():
+        words_said = {row["verdict"] for row in rows}
+        head = f"{rows[0]['text'].removesuffix('.')} ({name}):"
+        if len(words_said) == 1:
+            head += f" {formats.scaled(words_said.pop(), report['scale'])}."
+        else:
+            head += "".join(f" {formats.scaled(row['verdict'], report['scale'])} for {_method(row)}{';' if row is not rows[-1] else '.'}" for row in rows)
+        yield f"{head} {'; '.join(map(_evidence, rows))}.", sorted({run for row in rows for run in row["runs"]})
+
+
+def _method(claim: dict[str, Any]) -> str:
+    return claim["id"].partition(" (")[2].removesuffix(")")
+
+
+def _evidence(claim: dict[str, Any]) -> str:
+    """With the method in front, if it does not stand there."""
+    method = _method(claim)
+    return claim["evidence"] if claim["evidence"].startswith(method) else f"{method}: {claim['evidence']}"
 
 
 def _arm(row: dict[str, Any], report: dict[str, Any]) -> str:

@@ -1,14 +1,16 @@
 """What the probes of a suite say: norms over training, growth with depth, responses, gates, and the theory beside them.
 
 The predictions: sum_j kappa_j^2 for norms and gradients (Theorems 3.1 and 3.2), and for the response to the input the bound
-sum_j kappa_j M0^j + L0 M0^N (Theorem 4.1) at M0 = L0 = 1, since the constants of a trained network are not known. Over seeds, numbers are geometric means. Growth: the exponent p of ||h|| ~ N^p, N the number of long skips, as the least-squares
-slope of log ||h|| on log N over the cells of one family of backbones, a slope per seed, with a t interval over the seeds.
+sum_j kappa_j M0^j + L0 M0^N (Theorem 4.1) at M0 = L0 = 1, since the constants of a trained network are not known. Over seeds,
+numbers are geometric means. Growth: the exponent p of ||h|| ~ N^p, N the number of long skips, as the least-squares slope of
+log ||h|| on log N over the cells of one family of backbones, a slope per seed, with a t interval over the seeds; of the second
+half of training, and of its first probed step, where the weights are next to those that the theorems speak of.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,8 @@ def stability(records: Records) -> dict[str, Any] | None:
     rows = [_row(*one) for one in found]
     families = list(dict.fromkeys(family(row["cell"]) for row in rows))
     growths = [one for name in families for method in records.suite["arms"] if (one := _growth(records, name, method))]
-    return {"series": [_series(*one) for one in found], "rows": rows, "growth": growths, "rank": _ranks(rows),
+    ranks = _ranks(rows)
+    return {"series": [_series(*one) for one in found], "rows": rows, "growth": growths, "rank": ranks, "rank_means": _rank_means(ranks),
             "response": [level for one in found for level in _response(*one)], "gates": [gate for one in found for gate in _gates(*one)]}
 
 
@@ -59,6 +62,14 @@ def shallowest(record: dict) -> float:
     return number(blocks[0])
 
 
+def at_start(record: dict) -> float:
+    """The same at the first probed step."""
+    return number(record["stability"]["feature"][0])
+
+
+WHEN: dict[str, Callable[[dict], float]] = {"late": shallowest, "start": at_start}
+
+
 def _short(values: Iterable[float]) -> list[float]:
     """Five digits: what a figure shows."""
     return [float(f"{value:.5g}") for value in values]
@@ -78,7 +89,7 @@ def _row(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
             "bound": math.fsum(kappas) + 1 if kappas else None,
             "kappas": kappas, "blocks": {name: _blocks(runs, name) for name in ("feature", "gradient")},
             "largest_spike": max((number(p.get("largest", 1.0)) for run in runs for p in run.get("probes", []) if p["probe"] == "loss_spikes"), default=1.0),
-            "shares": shares.mean(0).tolist() if len(shares) else [], **{q: _mean([value(run, q) for run in runs]) for q in QUANTITIES}}
+            "shares": shares.mean(0).tolist() if len(shares) else [], "feature_start": _mean([at_start(run) for run in runs]), **{q: _mean([value(run, q) for run in runs]) for q in QUANTITIES}}
 
 
 def _blocks(runs: list[dict], name: str) -> dict[str, list[float]]:
@@ -105,30 +116,42 @@ def _series(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
     return found
 
 
-def exponents(records: Records, name: str, method: str) -> dict[int, float]:
-    """Seed to exponent, over the cells of a family; seeds that miss a cell are left out."""
+def exponents(records: Records, name: str, method: str, when: str = "late") -> dict[int, float]:
+    """Seed to exponent, over the cells of a family; seeds that miss a cell are left out. when: late or start."""
     points: dict[int, dict[int, float]] = {}
     cells = [cell for cell in records.cells if family(cell) == name]
     for cell in cells:
         for run in measured(records, cell, method):
-            if run["start"].get("skips") and shallowest(run) > 0:
-                points.setdefault(run["seed"], {})[run["start"]["skips"]] = shallowest(run)
-    return {seed: float(np.polyfit(np.log(list(those)), np.log(list(those.values())), 1)[0])
+            if run["start"].get("skips") and (norm := WHEN[when](run)) > 0:
+                points.setdefault(run["seed"], {})[run["start"]["skips"]] = norm
+    return {seed: _slope(those)
             for seed, those in sorted(points.items()) if len(those) == len(cells) >= LEAST_CELLS}
 
 
+def _slope(points: dict[int, float]) -> float:
+    """Of log value on log N."""
+    return float(np.polyfit(np.log(list(points)), np.log(list(points.values())), 1)[0])
+
+
 def _growth(records: Records, name: str, method: str) -> dict[str, Any] | None:
-    found = exponents(records, name, method)
-    if not found:
+    found = {when: list(exponents(records, name, method, when).values()) for when in WHEN}
+    if not found["late"]:
         return None
     rows = [_row(cell, method, runs) for cell in records.cells if family(cell) == name and (runs := measured(records, cell, method))]
-    interval = stats.paired(list(found.values()))[0] if len(found) > 1 else stats.Interval(next(iter(found.values())), math.nan, math.nan)
-    return {"family": name, "method": method, "exponent": interval.value, "low": interval.low, "high": interval.high, "n": len(found),
-            "points": sorted([row["skips"], row["blocks"]["feature"]["norm"][0]] for row in rows if row["blocks"]["feature"]["norm"])}
+    predicted = {row["skips"]: math.sqrt(row["sum_squares"]) for row in rows if row["sum_squares"]}
+    return {"family": name, "method": method, "n": len(found["late"]), **_over_seeds(found["late"]), "start": _over_seeds(found["start"]),
+            "predicted": _slope(predicted) if predicted else None,
+            "points": sorted([row["skips"], row["blocks"]["feature"]["norm"][0]] for row in rows if row["blocks"]["feature"]["norm"]),
+            "start_points": sorted([row["skips"], row["feature_start"]] for row in rows)}
+
+
+def _over_seeds(found: list[float]) -> dict[str, float]:
+    interval = stats.paired(found)[0] if len(found) > 1 else stats.Interval(found[0] if found else math.nan, math.nan, math.nan)
+    return {"exponent": interval.value, "low": interval.low, "high": interval.high}
 
 
 # Which prediction each quantity is set beside.
-PREDICTED = {"feature_norm": "sum_squares", "feature_oscillation": "sum_squares", "gradient_oscillation": "sum_squares", "input_sensitivity": "bound"}
+PREDICTED = {"feature_start": "sum_squares", "feature_norm": "sum_squares", "feature_oscillation": "sum_squares", "gradient_oscillation": "sum_squares", "input_sensitivity": "bound"}
 
 
 def _ranks(rows: Sequence[dict]) -> list[dict[str, Any]]:
@@ -150,6 +173,14 @@ def _ranks(rows: Sequence[dict]) -> list[dict[str, Any]]:
             found.append({"cell": cell, "quantity": "feature_norm_of_each_block", "rho": float(scipy_stats.spearmanr(predicted, values).statistic),
                           "arms": len(those)})
     return found
+
+
+def _rank_means(ranks: Sequence[dict]) -> list[dict[str, Any]]:
+    """Of each quantity over the cells."""
+    found: dict[str, list[float]] = {}
+    for one in ranks:
+        found.setdefault(one["quantity"], []).append(one["rho"])
+    return [{"quantity": quantity, "rho": math.fsum(those) / len(those), "cells": len(those)} for quantity, those in found.items()]
 
 
 def _response(cell: str, method: str, runs: list[dict]) -> list[dict[str, Any]]:

@@ -54,11 +54,14 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def compact(value: float) -> str:
-    """A tick's label: 250, 20k, 1.5M."""
+    """A tick's label: 250, 20k, 1.5M, 5e-4."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"
-    return f"{value:g}"
+    if value >= 1e-3 or not value:
+        return f"{value:g}"
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{float(digits):g}e{int(power)}"
 
 
 @dataclass

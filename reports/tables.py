@@ -179,8 +179,8 @@ def responses(report: Report) -> Table:
                  ("cell", "skips", "method", "bound", "response", "update", "spikes", "seeds"), rows, frozenset({1, *range(3, 8)}))
 
 
-def _fixed(value: Any) -> str:
-    return say.DASH if value is None else f"{value:.3g}"
+def _fixed(value: Any, places: int | None = None) -> str:
+    return say.DASH if value is None else f"{value:.3g}" if places is None else f"{value:.{places}f}"
 
 
 def _spikes(row: dict[str, Any]) -> str:
@@ -196,18 +196,38 @@ def _banded(row: dict[str, Any], name: str) -> str:
 
 def growth(report: Report) -> Table:
     """Growth with depth."""
-    rows = [(g["family"], g["method"], f"{g['exponent']:.2f}" + (f" [{g['low']:.2f}, {g['high']:.2f}]" if say.finite(g["low"]) else ""), str(g["n"]))
+    rows = [(g["family"], g["method"], _fixed(g["predicted"], 2), _exponent(g["start"]), _exponent(g), str(g["n"]))
             for g in (report["stability"] or {}).get("growth", [])]
-    return Table("growth", "Growth of the norm of the shallowest decoder block with the number of long skips N: exponent p of N^p, with a 95 % t interval over seeds. "
-                 "0: the norm does not depend on the depth.", ("family", "method", "exponent", "seeds"), rows, frozenset({3}))
+    return Table("growth", "Growth of the norm of the shallowest decoder block with the number of long skips N: exponent p of N^p, with a 95 % t interval over "
+                 "seeds. 0: the norm does not depend on the depth. Theory: of the root of the sum of squared factors; a dash: the method has no fixed factor. "
+                 "Start: at the first probed step.",
+                 ("family", "method", "theory", "at the start", "second half", "seeds"), rows, frozenset({2, 3, 4, 5}))
+
+
+def _exponent(found: dict[str, Any]) -> str:
+    if not say.finite(found["exponent"]):
+        return say.DASH
+    return f"{found['exponent']:.2f}" + (f" [{found['low']:.2f}, {found['high']:.2f}]" if say.finite(found["low"]) else "")
+
+
+RANKED = {"feature_start": "norm at the start", "feature_norm": "norm", "feature_norm_of_each_block": "norm of each block",
+          "feature_oscillation": "its oscillation", "gradient_oscillation": "gradient's oscillation", "input_sensitivity": "response"}
 
 
 def ranks(report: Report) -> Table:
     """Rank correlation of the theory with what was measured."""
-    rows = [(r["cell"], r["quantity"].replace("_", " "), f"{r['rho']:+.2f}", str(r["arms"])) for r in (report["stability"] or {}).get("rank", [])]
+    section = report["stability"] or {}
+    rows = [(cell, *(_rho([r["rho"] for r in section["rank"] if (r["cell"], r["quantity"]) == (cell, quantity)]) for quantity in RANKED))
+            for cell in dict.fromkeys(r["cell"] for r in section.get("rank", []))]
+    if len(rows) > 1:
+        rows.append(("mean", *(_rho([r["rho"] for r in section["rank_means"] if r["quantity"] == quantity]) for quantity in RANKED)))
     return Table("ranks", "Spearman's correlation of the theory's predictions with what was measured, over the arms with fixed factors. Predictions: for the "
                  "response the bound, else the sum of squares. Of each block: over arms and decoder blocks i, the sum of squares from skip i to the deepest. "
-                 "+1: the same order.", ("cell", "quantity", "rank correlation", "arms"), rows, frozenset({2, 3}))
+                 "+1: the same order; a single value of so few arms says little.", ("cell", *RANKED.values()), rows, frozenset(range(1, len(RANKED) + 1)))
+
+
+def _rho(found: list[float]) -> str:
+    return f"{found[0]:+.2f}" if found else say.DASH
 
 
 def learnt(report: Report) -> Table:

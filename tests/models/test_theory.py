@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from models.theory import (AdditiveUNet, coefficients, constant_limit, expected_square, input_norm, robustness_bound,
+import models
+from models.theory import (AdditiveUNet, coefficients, constant_limit, expected_square, input_norm, reach, robustness_bound,
                            sum_of_squares)
 
 STEPS = 1000
@@ -140,3 +141,30 @@ def test_sums_and_limits():
     for kappa in (0.5, 0.7, 0.95):
         sums = [sum_of_squares(coefficients("constant", n, kappa=kappa)) for n in (4, 16, 64)]
         assert sums == sorted(sums) and sums[-1] <= constant_limit(kappa) and sums[-1] == pytest.approx(constant_limit(kappa), rel=0.002)
+
+
+@pytest.mark.parametrize("preset", ["uvit-xs", "uvit-xs-d24", "uvit-s-2", "unet-xs-n4", "unet-xs-n12", "unet-iddpm-cifar10"])
+def test_at_the_start_deep_skips_hardly_reach_the_shallowest_block(preset, capsys):
+    """Why norms do not grow with depth as the sum of squares does: the layer after a concatenation shrinks what lies below it."""
+    model = models.build(preset, seeds=(0, 1)).eval()
+    bits, config = torch.Generator().manual_seed(0), model.config
+    x = torch.randn(4, config.in_channels, config.image_size, config.image_size, generator=bits)
+    found = reach(model, x, torch.full((4,), 500.0))
+    with capsys.disabled():
+        print(f"\n{preset}: of the shallowest block, skip by skip: {', '.join(f'{share:.2g}' for share in found)}")
+    assert len(found) == len(model.wheres) and found[0] > 0.7
+    assert all(deeper < 0.9 * share for share, deeper in itertools.pairwise(found) if share > 1e-6)
+    assert math.fsum(share**2 for share in found[len(found) // 2:]) < 0.06 * math.fsum(share**2 for share in found)
+    assert "join" not in vars(model.scaling) and not model.decoder[0]._forward_hooks  # the network is as it was
+
+
+def test_in_the_additive_network_every_skip_arrives():
+    """There the deeper half makes as much as the rest, as the theorem has it."""
+    bits = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 64, generator=bits)
+    network = AdditiveUNet([1.0] * 12, 64, bits)
+    whole, found = network(x).detach(), []
+    for j in range(12):
+        network.kappas = tuple(float(k != j) for k in range(12))
+        found.append(float((network(x).detach() - whole).norm() / whole.norm()))
+    assert min(found) > 0.2 * max(found) and math.fsum(share**2 for share in found[6:]) > 0.2 * math.fsum(share**2 for share in found)

@@ -16,6 +16,7 @@ ARMS = {"none": [1.0, 1.0], "inv_sqrt2": [0.5, 0.8], "constant(kappa=0.5)": [0.0
 KAPPAS = {"none": lambda n: [1.0] * n, "inv_sqrt2": lambda n: [2**-0.5] * n, "constant(kappa=0.5)": lambda n: [0.5**k for k in range(n)],
           "constant(kappa=0.7)": lambda n: [0.7**k for k in range(n)]}
 POINTS = 40
+START = 0.3  # how much faster norms grow with depth at the first probed step
 
 
 def probed(root, name="stability", seeds=tuple(range(6)), wobble=0.02, probes=True, cells=CELLS):
@@ -38,6 +39,7 @@ def probe_events(norm, skips, method):
     base = {"event": "probe", "images": synthetic.TAU, "time": 3.0}
     norms = [base | {"probe": "norms", "images": 1000 * (k + 1), "features": [norm * (1 + 0.1 * (k % 2))] * skips, "gradient": norm}
              for k in range(POINTS)]
+    norms[0]["features"] = [norm * skips**START] * skips
     if method != "none":
         for k, probe in enumerate(norms):
             probe["gates"] = [[0.4, 0.5, 0.6 + 0.1 * k / POINTS]] * skips
@@ -68,7 +70,10 @@ def test_exponents_are_recovered(report):
     for method, (exponent, _) in ARMS.items():
         assert found[method]["low"] <= exponent <= found[method]["high"], found[method]
         assert found[method]["exponent"] == pytest.approx(exponent, abs=0.08) and found[method]["n"] == 6
-        assert [n for n, _ in found[method]["points"]] == [4, 6, 8]
+        assert [n for n, _ in found[method]["points"]] == [n for n, _ in found[method]["start_points"]] == [4, 6, 8]
+        start = found[method]["start"]
+        assert start["low"] <= exponent + START <= start["high"] and start["exponent"] == pytest.approx(found[method]["exponent"] + START)
+    assert [round(found[method]["predicted"], 2) for method in ARMS] == [0.5, 0.5, 0.0, 0.04]  # of (sum_j kappa_j^2)^(1/2): ln(1.3980 / 1.3594) / ln 2 for 0.7
 
 
 def test_an_exponent_needs_every_depth_of_a_seed(tmp_path):
@@ -88,8 +93,9 @@ def test_rows_ranks_and_series(report):
     assert all(low < mean < high and high / low > 1.09 for low, mean, high in zip(series["low"], series["mean"], series["high"], strict=True))
     ranks = {quantity: [r["rho"] for r in found["rank"] if r["quantity"] == quantity] for quantity in {r["quantity"] for r in found["rank"]}}
     each = ranks.pop("feature_norm_of_each_block")
-    assert set(sum(ranks.values(), [])) == {1.0} and {len(r) for r in ranks.values()} == {3} and len(ranks) == 4
+    assert set(sum(ranks.values(), [])) == {1.0} and {len(r) for r in ranks.values()} == {3} and len(ranks) == 5
     assert len(each) == 3 and all(0.5 < rho < 1 for rho in each)
+    assert {one["quantity"]: (one["rho"], one["cells"]) for one in found["rank_means"]}["feature_norm"] == (1.0, 3) and len(found["rank_means"]) == 6
     assert row["blocks"]["feature"]["norm"] == sorted(row["blocks"]["feature"]["norm"], reverse=True) and len(row["blocks"]["gradient"]["norm"]) == 9
     assert row["feature_oscillation_relative"] == pytest.approx(0.05) and row["update_ratio"] == pytest.approx(0.001) and row["largest_spike"] == 1
     assert all(len(s["images"]) == len(s["feature"]["mean"]) == POINTS for s in found["series"]) and len(found["series"]) == 12
@@ -102,7 +108,7 @@ def test_rows_ranks_and_series(report):
 
 def test_claims_have_verdicts_with_intervals(report):
     claims = {c["id"]: c for c in content(report)["claims"]}
-    for name in ("C-features", "C-gradients", "C-robustness", "C-depth"):
+    for name in ("C-features", "C-gradients", "C-robustness", "C-depth", "C-depth-start"):
         for method in ("inv_sqrt2", "constant"):
             claim = claims[f"{name} ({method})"]
             assert claim["verdict"] == "supported", claim
@@ -189,7 +195,7 @@ def test_the_page_shows_the_section(report):
     for name in ("norms", "gradients", "response", "blocks", "gradient-blocks"):
         assert page.count(f'<figure id="figure-{name}-') == 3
     assert 'id="speedup"' not in page and "#speedup" not in page  # nothing is compared with a target here
-    assert 'id="figure-growth-digits-uvit"' in page and all(f'id="table-{name}"' in page for name in ("measured", "probed", "growth", "ranks", "learnt"))
+    assert 'id="figure-growth-digits-uvit"' in page and 'id="figure-growth-digits-uvit-at-the-start"' in page and all(f'id="table-{name}"' in page for name in ("measured", "probed", "growth", "ranks", "learnt"))
     assert {path.stem for path in (report / "tables").glob("*.md")} >= {"probed", "growth", "ranks", "learnt"}
 
 
