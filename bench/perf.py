@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +72,9 @@ def show(presets: list[str] | None, batch: int, steps: int, device: str, threads
     for preset in presets:
         found: dict[str, Measurement] = {}
         for name, choice in chosen.items():  # the first is plain fp32
+            _doing(f"{preset}, {name}: {AGREEMENT} steps for the loss, {steps + 2} for the time")
             m = found[name] = measure(preset, choice, batch, steps, device, threads)
+            _doing("")
             plain = found["fp32"]
             print(_row(widths, preset, name, f"{batch / m.step:,.2f}", f"{plain.step / m.step:.2f}x", f"{m.step / m.bare:.3f}",
                        f"{m.reading / m.step:.2%}", f"{difference(m.losses, plain.losses):.2%}", f"{m.memory / 1e9:.1f}",
@@ -82,6 +85,12 @@ def show(presets: list[str] | None, batch: int, steps: int, device: str, threads
           "step / bare: the whole step (reading, loss, optimizer, EMA, a tenth of logging with the gradient's norm) over its forward and backward. "
           f"loss differs: the largest over {AGREEMENT} steps. GB: the most held, of {'the GPU' if device == 'cuda' else 'the whole process'}. "
           "bf16 peak: the share of the chip's dense bf16 peak (GPUs that bench/chips.py knows)")
+
+
+def _doing(text: str) -> None:
+    """On a terminal, a line that the next one replaces: a row of a large network takes minutes on a CPU."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def check(device: str, threads: int) -> None:

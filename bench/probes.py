@@ -3,7 +3,8 @@
 ScaleLong (arXiv 2310.13545) argues that skip coefficients govern how far these swing. Nothing here draws from a
 training stream or changes a weight: a run with probes ends with the bits of one without, and its identity is the same.
 
-    norms         at POINTS steps, on the training clock: ||h|| of every decoder block's output (mean over images),
+    norms         at POINTS steps, on the training clock, the first among them, whose forward pass has the initial
+                  weights: ||h|| of every decoder block's output (mean over images),
                   gradient norm per block (encoder, middle, decoder; each shallowest first) and in total, ||dw|| / ||w||,
                   gates of LS (10, 50, 90 % per skip)
     response      at checkpoints, off the clock: ||f(x + d) - f(x)|| / ||d|| at LEVELS of noise, for a random direction
@@ -12,6 +13,7 @@ training stream or changes a weight: a run with probes ends with the bits of one
                   like for each block (of features: shallowest first; of gradients: encoder, middle, decoder)
 
 Oscillation of a series: the mean, over windows of WINDOW consecutive points of its second half, of (largest - least) / 2.
+A norm that grows has a band without swinging; detrended: the same after each window's least-squares line is taken away.
 A spike: a step's loss above the median of the HISTORY steps before it by more than SPIKE robust standard deviations
 (1.4826 times the median distance from the median); its size is loss / median.
 """
@@ -51,7 +53,7 @@ class Probes:
     def __init__(self, model: nn.Module, schedule: Schedule, streams: Streams, budget: int, batch: int) -> None:
         self.model, self.schedule, self.streams = model, schedule, streams
         steps = budget // batch
-        self.points = {(k + 1) * steps // min(POINTS, steps) * batch for k in range(min(POINTS, steps))}
+        self.points = {step * batch for step in probed_steps(steps)}
         self.history: list[float] = []
         self.spikes: list[float] = []
         # Once: to walk the modules costs a tenth of what a probed step costs.
@@ -144,9 +146,10 @@ class Probes:
         """The one-number probes at the end of a run, from its own log."""
         norms = [event for event in events if event["event"] == "probe" and event["probe"] == "norms"]
         if len(norms) >= 2 * WINDOW:
-            features = np.array([event["features"] for event in norms])
-            gradients = np.array([[gradient for part in PARTS for gradient in event["gradients"][part]] for event in norms])
-            whole = np.array([[event["gradient"], event["update"]] for event in norms])
+            # float: what is not finite is a string in the log.
+            features = np.array([event["features"] for event in norms], dtype=float)
+            gradients = np.array([[gradient for part in PARTS for gradient in event["gradients"][part]] for event in norms], dtype=float)
+            whole = np.array([[event["gradient"], event["update"]] for event in norms], dtype=float)
             yield from _bands("feature", features, features)
             yield from _bands("gradient", gradients, whole[:, :1])
             yield {"probe": "update_ratio", "value": float(_late(whole)[1])}
@@ -215,18 +218,28 @@ def _bands(name: str, blocks: np.ndarray, shown: np.ndarray) -> Iterator[dict[st
     yield {"probe": f"{name}_norm", "value": float(_late(shown).mean()), "blocks": _late(blocks).tolist()}
     yield {"probe": f"{name}_oscillation", "value": float(oscillation(shown).mean()), "blocks": oscillation(blocks).tolist()}
     yield {"probe": f"{name}_oscillation_relative", "value": float((oscillation(shown) / _late(shown)).mean())}
+    yield {"probe": f"{name}_oscillation_detrended", "value": float(oscillation(shown, detrend=True).mean())}
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors)).norm()
 
 
-def oscillation(series: np.ndarray) -> np.ndarray:
+def probed_steps(steps: int) -> set[int]:
+    """At which of 1 .. steps norms are probed: POINTS evenly from the first to the last; all where there are no more."""
+    points = min(POINTS, steps)
+    return {1 + k * (steps - 1) // max(1, points - 1) for k in range(points)}
+
+
+def oscillation(series: np.ndarray, detrend: bool = False) -> np.ndarray:
     """Per column of (points, columns): see the head of this file. ValueError for fewer than 2 WINDOW points."""
     if len(series) < 2 * WINDOW:
         raise ValueError(f"series: {len(series)} points are too few; at least {2 * WINDOW}")
     late = series[len(series) // 2:]
     windows = np.lib.stride_tricks.sliding_window_view(late, WINDOW, axis=0)
+    if detrend:
+        place = np.arange(WINDOW) - (WINDOW - 1) / 2
+        windows = windows - (windows @ place / (place @ place))[..., None] * place
     return ((windows.max(-1) - windows.min(-1)) / 2).mean(0)
 
 

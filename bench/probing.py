@@ -10,7 +10,7 @@ from statistics import median
 
 from bench import suite as suites
 from bench.plan import Run, plan
-from bench.probes import HISTORY, POINTS
+from bench.probes import HISTORY, probed_steps
 from bench.record import write_json
 from bench.train import Trainer
 
@@ -32,7 +32,7 @@ def show(name: str, data: Path) -> None:
         run = cells[cell]
         plain, watched, probed, response = _measure(run, data)
         steps = run.spec["budget"] // run.spec["batch"]
-        points = min(POINTS, steps)
+        points = len(probed_steps(steps))
         table.add_row(cell, run.label, f"{1000 * plain:.2f}", f"{1000 * watched:.2f}", f"{1000 * probed:.2f}", f"{points} of {steps:,}",
                       f"{((steps - points) * watched + points * probed) / (steps * plain) - 1:.2%}", f"{response:.2f}", str(run.checkpoints))
     console = Console()

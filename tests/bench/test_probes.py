@@ -12,7 +12,7 @@ from bench import probing, suite as suites
 from bench.chaos import outcome
 from bench.diffusion import schedule
 from bench.plan import plan
-from bench.probes import HISTORY, WINDOW, Probes, oscillation, response
+from bench.probes import HISTORY, POINTS, WINDOW, Probes, oscillation, probed_steps, response
 from bench.streams import Streams
 from bench.train import Trainer, execute
 import models
@@ -128,6 +128,17 @@ def test_scaling_the_map_scales_the_response():
     assert found["random"] == pytest.approx(3, rel=1e-4) and found["worst"] == pytest.approx(3, rel=1e-5)
 
 
+def test_a_run_that_explodes_while_it_is_probed_ends_as_diverged(tiny, tmp_path, data, monkeypatch):
+    """Norms that are not finite are strings in the log, and the numbers at the end are made from it."""
+    run = plan(suites.load(tiny(probes=True, **LONG_ENOUGH)))[0]
+    rate = Trainer.learning_rate
+    monkeypatch.setattr(Trainer, "learning_rate", lambda self: 1e20 if self.images // 32 == 18 else rate(self))
+    assert execute(run, tmp_path, data) == "diverged"
+    norms = [e for e in events(run, tmp_path) if e.get("probe") == "norms"]
+    assert len(norms) >= 2 * WINDOW and isinstance(norms[-1]["gradient"], str)
+    assert json.loads((run.folder(tmp_path) / "result.json").read_text())["status"] == "diverged"
+
+
 def test_oscillation_of_known_series():
     flat = np.full((4 * WINDOW, 1), 7.0)
     zigzag = np.tile([[1.0], [3.0]], (2 * WINDOW, 1))
@@ -138,6 +149,15 @@ def test_oscillation_of_known_series():
     assert oscillation(early)[0] == 0.0  # only the second half counts
     with pytest.raises(ValueError, match="points are too few"):
         oscillation(flat[:WINDOW])
+    drift = np.arange(4.0 * WINDOW)[:, None]
+    assert oscillation(drift)[0] == (WINDOW - 1) / 2 and oscillation(drift, detrend=True)[0] == pytest.approx(0, abs=1e-9)
+    assert oscillation(5 * drift + zigzag, detrend=True)[0] == pytest.approx(oscillation(zigzag, detrend=True)[0], rel=1e-9) != 0
+
+
+@pytest.mark.parametrize("steps", [1, 3, 63, 64, 65, 400, 500_000])
+def test_the_first_and_the_last_step_are_probed(steps):
+    found = sorted(probed_steps(steps))
+    assert found[0] == 1 and found[-1] == steps and len(found) == min(steps, POINTS)
 
 
 def probes():
