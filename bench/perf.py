@@ -19,7 +19,7 @@ import datasets
 import models
 from bench import chips, environment, fastest, memory, suite as suites
 from bench.errors import BadInput, unknown
-from bench.plan import Run, plan
+from bench.plan import plan
 from bench.record import write_json
 from bench.train import Trainer, gradient_norm
 from datasets import Dataset, Writer, codecs

@@ -11,7 +11,7 @@ time        an image takes at most `most` times the baseline's training time
 probe       the last value of `probe` is lower than the baseline's, on the same seeds
 probe_range  the same of every arm of `method` whose `parameter` lies in [least, most]
 growth      the norm of hidden features grows more slowly with the number of skips than the baseline's, on the same seeds;
-            `when`: late, the second half of training, or start, its first probed step
+            `growing`: late, over the second half of training (the default), or start, at the initial weights
 bounded     in every family of backbones that norm grows with an exponent of at most `most`
 """
 
@@ -30,6 +30,7 @@ from reports.comparison import Comparison, compare, spread
 from reports.evidence import Evidence, Finding, Part, Step, all_of, clean, pool, ratio, side, silent, single
 from reports.reading import number
 
+UNGROWN = "no seed with every depth of a family, or a single depth"
 DEFAULT_LABEL = re.compile(r"^(?P<name>[^(]+)(\((?P<parameters>.*)\))?$")
 
 
@@ -214,19 +215,19 @@ def _pace(record: dict) -> float:
 
 def _probe(claim: dict, method: str, evidence: Evidence) -> Finding:
     what = claim["probe"].replace("_", " ")
-    step = ratio(evidence, method, f"{what}, arm / baseline", lambda record: stability.value(record, claim["probe"]))
-    return single(step, side(step.above(1), step.below(1))) if step else Finding()
+    step = ratio(evidence, method, f"{what}, arm / baseline", lambda record: stability.value(record, claim["probe"]), fragile=True)
+    return single(step, side(step.above(1), step.below(1))) if step else silent(evidence, [method], "no pair of runs that measured it")
 
 
 def _growth(claim: dict, method: str, evidence: Evidence) -> Finding:
     """Paired differences of exponents, arm - baseline, a family of backbones at a time, then over the families."""
     baseline, parts = evidence.records.baseline, []
     for name in _families(evidence):
-        base, arm = (stability.exponents(evidence.records, name, label, claim.get("when", "late")) for label in (baseline, method))
+        base, arm = (stability.exponents(evidence.records, name, label, claim.get("growing", "late")) for label in (baseline, method))
         differences = np.array([arm[seed] - base[seed] for seed in sorted(base.keys() & arm.keys())])
         parts.append(Part(*spread(differences), len(differences), _behind(evidence, name, (baseline, method))))
     step = pool(evidence, "exponent of depth, arm - baseline:", parts, slope=True)
-    return single(step, side(step.above(0), step.below(0))) if step else Finding()
+    return single(step, side(step.above(0), step.below(0))) if step else silent(evidence, [method], UNGROWN)
 
 
 def _bounded(claim: dict, method: str, evidence: Evidence) -> Finding:
@@ -235,8 +236,9 @@ def _bounded(claim: dict, method: str, evidence: Evidence) -> Finding:
     for name in _families(evidence):
         found = np.array(list(stability.exponents(evidence.records, name, method).values()))
         if len(found):
-            steps[name] = pool(evidence, f"exponent of depth, {name}", [Part(*spread(found), len(found), _behind(evidence, name, (method,)))], slope=True)
-    return all_of(steps, lambda s: s.below(claim["most"]), lambda s: s.above(claim["most"]), Finding())
+            family = replace(evidence, cells=[c for c in evidence.cells if stability.family(c["cell"]) == name])
+            steps[name] = pool(family, f"exponent of depth, {name}", [Part(*spread(found), len(found), _behind(evidence, name, (method,)))], slope=True)
+    return all_of(steps, lambda s: s.below(claim["most"]), lambda s: s.above(claim["most"]), silent(evidence, [method], UNGROWN))
 
 
 def _families(evidence: Evidence) -> list[str]:

@@ -161,9 +161,12 @@ def clean(evidence: Evidence, cell: str, labels: Iterable[str]) -> bool:
     return not any(arm.row["withheld"].startswith("gate") for arm in evidence.arms if arm.row["cell"] == cell and arm.row["method"] in labels)
 
 
-def ratio(evidence: Evidence, method: str, name: str, value: Callable[[dict], float], role: str = "paired") -> Step | None:
-    """The ratio arm / baseline of a positive number of each complete run, on the same seeds, over cells."""
-    parts = []
+def ratio(evidence: Evidence, method: str, name: str, value: Callable[[dict], float], role: str = "paired", fragile: bool = False) -> Step | None:
+    """The ratio arm / baseline of a positive number of each complete run, on the same seeds, over cells.
+
+    fragile: also say how far it moves where any one pair is left out.
+    """
+    parts, cells = [], []
     for c in evidence.cells:
         base = {m["seed"]: m["record"] for m in evidence.records.members(c["cell"], "paired", evidence.records.baseline)
                 if m["record"] and m["record"]["status"] == "complete"}
@@ -173,7 +176,18 @@ def ratio(evidence: Evidence, method: str, name: str, value: Callable[[dict], fl
         both = [pair for pair in both if all(math.isfinite(value(r)) and value(r) > 0 for r in pair)]
         logs = np.array([math.log(value(a) / value(b)) for b, a in both])
         parts.append(Part(*spread(logs), len(both), [r["run"] for pair in both for r in pair]))
+        cells.append(logs)
     step = pool(evidence, name, parts)
+    if step and fragile and (ends := _without_one(cells)):
+        step = replace(step, said=f"{step.said}, {formats.ratio(ends[0])} to {formats.ratio(ends[1])} with any one pair left out")
     if step and step.n >= words.INTERVAL_SEEDS and not math.isfinite(step.shown.low):  # the same in every pair
         return replace(step, shown=Interval(*(step.shown.value,) * 3))
     return step
+
+
+def _without_one(cells: Sequence[np.ndarray]) -> tuple[float, float] | None:
+    """The least and the largest ratio over cells (logs of ratios in each) when one pair is left out; None if no cell has three pairs."""
+    used = [logs for logs in cells if len(logs) >= words.INTERVAL_SEEDS]
+    means = [logs.mean() for logs in used]
+    found = [(sum(means) - mean + np.delete(logs, i).mean()) / len(used) for logs, mean in zip(used, means, strict=True) for i in range(len(logs))]
+    return (math.exp(min(found)), math.exp(max(found))) if found else None

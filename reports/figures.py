@@ -12,7 +12,7 @@ from reports.panels import Panels, Report
 DRAWN: dict[str, Callable[[Report], Panels]] = {
     "speedup": speed.speedup, "ladder": speed.ladder, "curves": speed.curves, "pairs": speed.pairs, "profile": speed.profile, "aa": speed.null,
     "norms": stability.norms, "gradients": stability.gradients, "blocks": stability.blocks, "gradient-blocks": stability.gradient_blocks,
-    "growth": stability.growth, "response": stability.response, "gates": stability.gates,
+    "shares": stability.shares, "growth": stability.growth, "response": stability.response, "gates": stability.gates,
 }
 
 

@@ -18,7 +18,8 @@ SECTIONS = (  # of report.md, in the order of the page: title, tables, groups of
     ("Speedup to target", ("pooled", "speedup", "details", "sensitivity"), ("speedup",)),
     ("Speedup over the ladder of targets", ("ladder", "targets"), ("ladder",)), ("Curves", (), ("curves",)), ("Pair by pair", (), ("pairs",)),
     ("At the full budget", ("final",), ()), ("Images, seconds, FLOPs", ("axes", "needed"), ()), ("Performance profile", (), ("profile",)),
-    ("Stability", ("measured", "growth", "probed", "responses", "ranks", "learnt"), ("norms", "blocks", "growth", "gradients", "gradient-blocks", "response", "gates")),
+    ("Stability", ("measured", "growth", "probed", "responses", "ranks", "learnt"),
+     ("norms", "blocks", "shares", "growth", "gradients", "gradient-blocks", "response", "gates")),
     ("A/A", ("aa",), ("aa",)), ("Matching", ("networks", "weights"), ()), ("Gates", ("failures", "gates"), ()), ("Claims of the paper", ("claims",), ()),
 )
 COMPARED = {"Speedup to target", "Speedup over the ladder of targets", "Pair by pair", "At the full budget", "Images, seconds, FLOPs",

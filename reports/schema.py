@@ -361,15 +361,18 @@ class Probed(TypedDict):
     sum_squares: float | None  # the theory's sum of kappa_j^2; null for a method without fixed factors
     bound: float | None  # the theory's bound on the response to the input with all Lipschitz constants 1: sum of kappa_j + 1
     shares: list[float]  # per skip, shallowest first: how much of the decoder block's output it makes
-    feature_start: float  # ||h|| of the shallowest decoder block at the first probed step
+    feature_start: float | None  # ||h|| of the shallowest decoder block at the initial weights; null where the first step was not probed
+    feature_shallowest: float  # the same, mean over the second half of training
     feature_norm: float  # ||h|| of the decoder blocks, mean over blocks and the second half of training
     kappas: list[float] | None  # the factors, shallowest skip first; null for a method without fixed ones
     blocks: dict[str, dict[str, list[float]]]  # feature and gradient: norm and oscillation of each block, see bench/probes.py
     feature_oscillation: float  # its mean half band in a moving window
     feature_oscillation_relative: float  # this over the norm, mean over blocks
+    feature_oscillation_detrended: float | None  # its mean half band without each window's line; null in older records
     gradient_norm: float  # of all weights, mean over the second half of training
     gradient_oscillation: float  # its mean half band in a moving window
     gradient_oscillation_relative: float  # this over the norm
+    gradient_oscillation_detrended: float | None  # its mean half band without each window's line; null in older records
     update_ratio: float  # ||dw|| / ||w|| of a step, mean over the second half of training
     input_sensitivity: float  # ||J v|| in the worst direction, geometric mean over noise levels
     loss_spikes: float  # how many, mean over seeds
@@ -381,8 +384,10 @@ class Stability(TypedDict):
 
     series: list[dict]  # cell, method, images, and of feature and gradient: mean, low, high over seeds and a moving window
     rows: list[Probed]  # per cell and arm
-    growth: list[dict]  # family, method, n seeds; exponent of ||h|| ~ N^p with its 95 % t interval: predicted (null for gates), of the second half, and at the start; points [N, norm] of both
-    rank: list[dict]  # cell, quantity, rho: Spearman's over arms with the theory's sum of kappa_j^2
+    growth: list[dict]  # family, method, n seeds, predicted (null for gates); exponent, low, high of ||h|| ~ N^p with a 95 % t interval:
+    # of the shallowest block over the second half, under `start` at the initial weights, under `mean` of the mean over blocks;
+    # points, start_points: [N, norm of the shallowest block]
+    rank: list[dict]  # cell, quantity, arms, rho: Spearman's over arms, of the response with the theory's bound, else with sum of kappa_j^2
     rank_means: list[dict]  # quantity, rho: the mean over cells, and how many cells
     response: list[dict]  # cell, method, t, random, worst, worst_low, worst_high
     gates: list[dict]  # cell, method, skip, images, and low, middle, high: 10, 50, 90 % of the learnt gates at these images

@@ -75,7 +75,8 @@ def _measured(report: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
             claims.setdefault(claim["id"].partition(" (")[0], []).append(claim)
     for name, rows in claims.items():
         words_said = {row["verdict"] for row in rows}
-        head = f"{rows[0]['text'].removesuffix('.')} ({name}):"
+        text = rows[0]["text"].removesuffix(".")
+        head = f"Claim {name}, {text[0].lower()}{text[1:]}:"
         if len(words_said) == 1:
             head += f" {formats.scaled(words_said.pop(), report['scale'])}."
         else:

@@ -3,8 +3,9 @@
 The predictions: sum_j kappa_j^2 for norms and gradients (Theorems 3.1 and 3.2), and for the response to the input the bound
 sum_j kappa_j M0^j + L0 M0^N (Theorem 4.1) at M0 = L0 = 1, since the constants of a trained network are not known. Over seeds,
 numbers are geometric means. Growth: the exponent p of ||h|| ~ N^p, N the number of long skips, as the least-squares slope of
-log ||h|| on log N over the cells of one family of backbones, a slope per seed, with a t interval over the seeds; of the second
-half of training, and of its first probed step, where the weights are next to those that the theorems speak of.
+log ||h|| on log N over the cells of one family of backbones, a slope per seed, with a t interval over the seeds: of the shallowest
+decoder block, which the theorem bounds by the sum over all skips, at the first step, which has the initial weights, and over the
+second half of training; and of the mean over the blocks.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from reports import stats
 from reports.reading import WINDOW, number
 from reports.records import Records
 
-QUANTITIES = ("feature_norm", "feature_oscillation", "feature_oscillation_relative", "gradient_norm", "gradient_oscillation",
-              "gradient_oscillation_relative", "update_ratio", "input_sensitivity", "loss_spikes")
-LEAST_CELLS = 2  # for an exponent: a slope per seed; the interval is over seeds
+QUANTITIES = ("feature_norm", "feature_oscillation", "feature_oscillation_relative", "feature_oscillation_detrended", "gradient_norm",
+              "gradient_oscillation", "gradient_oscillation_relative", "gradient_oscillation_detrended", "update_ratio", "input_sensitivity")
+LEAST_DEPTHS = 2  # for an exponent: a slope per seed; the interval is over seeds
 
 
 def stability(records: Records) -> dict[str, Any] | None:
     """The section of report.json; None for a suite without probes."""
-    found = [(cell, method, runs) for cell in records.cells for method in records.suite["arms"] if (runs := measured(records, cell, method))]
+    found = [(cell, method, runs) for cell in records.cells for method, runs in _alike(records, cell).items()]
     if not found:
         return None
     rows = [_row(*one) for one in found]
     families = list(dict.fromkeys(family(row["cell"]) for row in rows))
-    growths = [one for name in families for method in records.suite["arms"] if (one := _growth(records, name, method))]
+    growths = [one for name in families for method in records.suite["arms"] if (one := _growth(records, rows, name, method))]
     ranks = _ranks(rows)
-    return {"series": [_series(*one) for one in found], "rows": rows, "growth": growths, "rank": ranks, "rank_means": _rank_means(ranks),
+    return {"series": [series for one in found if (series := _series(*one))], "rows": rows, "growth": growths, "rank": ranks, "rank_means": _rank_means(ranks),
             "response": [level for one in found for level in _response(*one)], "gates": [gate for one in found for gate in _gates(*one)]}
 
 
@@ -50,6 +51,13 @@ def measured(records: Records, cell: str, method: str) -> list[dict]:
             if m["record"] and m["record"]["status"] == "complete" and m["record"].get("stability")]
 
 
+def _alike(records: Records, cell: str) -> dict[str, list[dict]]:
+    """The measured runs of each arm of a cell, over the seeds that all arms with runs have: other seeds would differ, not the arms."""
+    found = {method: runs for method in records.suite["arms"] if (runs := measured(records, cell, method))}
+    common = set.intersection(*({run["seed"] for run in runs} for runs in found.values())) if found else set()
+    return {method: [run for run in runs if run["seed"] in common] for method, runs in found.items()} if common else found
+
+
 def value(record: dict, probe: str) -> float:
     """The last value of a one-number probe of a run; nan if it has none."""
     values = [number(p["value"]) for p in record.get("probes", []) if p["probe"] == probe]
@@ -63,11 +71,13 @@ def shallowest(record: dict) -> float:
 
 
 def at_start(record: dict) -> float:
-    """The same at the first probed step."""
-    return number(record["stability"]["feature"][0])
+    """The same at the initial weights; nan for a run whose first step was not probed."""
+    found = record["stability"]
+    return number(found["feature"][0]) if found["images"][0] == record["spec"]["batch"] else math.nan
 
 
-WHEN: dict[str, Callable[[dict], float]] = {"late": shallowest, "start": at_start}
+# Whose growth: of the shallowest block over the second half and at the start, and of the mean over blocks.
+GROWING: dict[str, Callable[[dict], float]] = {"late": shallowest, "start": at_start, "mean": lambda record: value(record, "feature_norm")}
 
 
 def _short(values: Iterable[float]) -> list[float]:
@@ -76,9 +86,8 @@ def _short(values: Iterable[float]) -> list[float]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """The geometric mean; of counts, which may be 0, the plain one."""
-    numbers = np.array(values, dtype=float)
-    return float(np.exp(np.log(numbers).mean())) if (numbers > 0).all() else float(numbers.mean())
+    """The geometric mean; nan if one is not positive."""
+    return math.exp(math.fsum(map(math.log, values)) / len(values)) if all(value > 0 for value in values) else math.nan
 
 
 def _row(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
@@ -88,25 +97,35 @@ def _row(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
             "sum_squares": math.fsum(kappa**2 for kappa in kappas) if kappas else None,
             "bound": math.fsum(kappas) + 1 if kappas else None,
             "kappas": kappas, "blocks": {name: _blocks(runs, name) for name in ("feature", "gradient")},
-            "largest_spike": max((number(p.get("largest", 1.0)) for run in runs for p in run.get("probes", []) if p["probe"] == "loss_spikes"), default=1.0),
-            "shares": shares.mean(0).tolist() if len(shares) else [], "feature_start": _mean([at_start(run) for run in runs]), **{q: _mean([value(run, q) for run in runs]) for q in QUANTITIES}}
+            "loss_spikes": float(np.mean([value(run, "loss_spikes") for run in runs])), "largest_spike": max(map(_spike, runs)),
+            "shares": shares.mean(0).tolist() if len(shares) else [], "feature_start": _mean([at_start(run) for run in runs]),
+            "feature_shallowest": _mean([shallowest(run) for run in runs]), **{q: _mean([value(run, q) for run in runs]) for q in QUANTITIES}}
+
+
+def _spike(run: dict) -> float:
+    """The largest; 1 without one."""
+    return max((number(p.get("largest", 1.0)) for p in run.get("probes", []) if p["probe"] == "loss_spikes"), default=1.0)
 
 
 def _blocks(runs: list[dict], name: str) -> dict[str, list[float]]:
     """Norm and oscillation of each block, geometric means over seeds; features: shallowest decoder block first, gradients:
-    encoder, middle and decoder, each shallowest first. Empty where a run has none."""
+    encoder, middle and decoder, each shallowest first. Empty where a run has none, or one that is not finite."""
     found = {}
     for key in ("norm", "oscillation"):
-        those = [p["blocks"] for run in runs for p in run.get("probes", []) if p["probe"] == f"{name}_{key}" and p.get("blocks")]
-        found[key] = _short(np.exp(np.log(np.maximum(those, 1e-30)).mean(0))) if len(those) == len(runs) else []
+        those = np.array([p["blocks"] for run in runs for p in run.get("probes", []) if p["probe"] == f"{name}_{key}" and p.get("blocks")], dtype=float)
+        whole = len(those) == len(runs) and np.isfinite(those).all()
+        found[key] = _short(np.exp(np.log(np.maximum(those, 1e-30)).mean(0))) if whole else []
     return found
 
 
-def _series(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
+def _series(cell: str, method: str, runs: list[dict]) -> dict[str, Any] | None:
     """||h|| of the shallowest decoder block and the gradient's norm over training: mean, least and largest over seeds and
-    over a window of WINDOW points around each."""
-    images = runs[0]["stability"]["images"]
-    same = [run["stability"] for run in runs if run["stability"]["images"] == images]
+    over a window of WINDOW points around each. Runs with a norm that is not finite are left out; None without others."""
+    finite = [run["stability"] for run in runs if all(0 < number(v) < math.inf for name in ("feature", "gradient") for v in run["stability"][name])]
+    if not finite:
+        return None
+    images = finite[0]["images"]
+    same = [one for one in finite if one["images"] == images]
     found: dict[str, Any] = {"cell": cell, "method": method, "images": images}
     for name in ("feature", "gradient"):
         values = np.array([one[name] for one in same])
@@ -116,33 +135,33 @@ def _series(cell: str, method: str, runs: list[dict]) -> dict[str, Any]:
     return found
 
 
-def exponents(records: Records, name: str, method: str, when: str = "late") -> dict[int, float]:
-    """Seed to exponent, over the cells of a family; seeds that miss a cell are left out. when: late or start."""
-    points: dict[int, dict[int, float]] = {}
+def exponents(records: Records, name: str, method: str, growing: str = "late") -> dict[int, float]:
+    """Seed to exponent, over the cells of a family; seeds that miss a cell are left out. growing: late, start or mean."""
+    points: dict[int, list[tuple[int, float]]] = {}
     cells = [cell for cell in records.cells if family(cell) == name]
     for cell in cells:
         for run in measured(records, cell, method):
-            if run["start"].get("skips") and (norm := WHEN[when](run)) > 0:
-                points.setdefault(run["seed"], {})[run["start"]["skips"]] = norm
-    return {seed: _slope(those)
-            for seed, those in sorted(points.items()) if len(those) == len(cells) >= LEAST_CELLS}
+            if run["start"].get("skips") and 0 < (norm := GROWING[growing](run)) < math.inf:
+                points.setdefault(run["seed"], []).append((run["start"]["skips"], norm))
+    return {seed: _slope(those) for seed, those in sorted(points.items())
+            if len(those) == len(cells) and len({skips for skips, _ in those}) >= LEAST_DEPTHS}
 
 
-def _slope(points: dict[int, float]) -> float:
+def _slope(points: Sequence[tuple[int, float]]) -> float:
     """Of log value on log N."""
-    return float(np.polyfit(np.log(list(points)), np.log(list(points.values())), 1)[0])
+    return float(np.polyfit(*np.log(np.array(points, dtype=float)).T, 1)[0])
 
 
-def _growth(records: Records, name: str, method: str) -> dict[str, Any] | None:
-    found = {when: list(exponents(records, name, method, when).values()) for when in WHEN}
+def _growth(records: Records, rows: Sequence[dict], name: str, method: str) -> dict[str, Any] | None:
+    found = {growing: list(exponents(records, name, method, growing).values()) for growing in GROWING}
     if not found["late"]:
         return None
-    rows = [_row(cell, method, runs) for cell in records.cells if family(cell) == name and (runs := measured(records, cell, method))]
-    predicted = {row["skips"]: math.sqrt(row["sum_squares"]) for row in rows if row["sum_squares"]}
-    return {"family": name, "method": method, "n": len(found["late"]), **_over_seeds(found["late"]), "start": _over_seeds(found["start"]),
-            "predicted": _slope(predicted) if predicted else None,
-            "points": sorted([row["skips"], row["blocks"]["feature"]["norm"][0]] for row in rows if row["blocks"]["feature"]["norm"]),
-            "start_points": sorted([row["skips"], row["feature_start"]] for row in rows)}
+    mine = [row for row in rows if family(row["cell"]) == name and row["method"] == method]
+    predicted = [(row["skips"], math.sqrt(row["sum_squares"])) for row in mine if row["sum_squares"]]
+    points = {key: sorted([row["skips"], row[key]] for row in mine if row[key] > 0) for key in ("feature_shallowest", "feature_start")}
+    return {"family": name, "method": method, "n": len(found["late"]), **_over_seeds(found["late"]),
+            "start": _over_seeds(found["start"]), "mean": _over_seeds(found["mean"]), "predicted": _slope(predicted) if predicted else None,
+            "points": points["feature_shallowest"], "start_points": points["feature_start"]}
 
 
 def _over_seeds(found: list[float]) -> dict[str, float]:
@@ -151,7 +170,8 @@ def _over_seeds(found: list[float]) -> dict[str, float]:
 
 
 # Which prediction each quantity is set beside.
-PREDICTED = {"feature_start": "sum_squares", "feature_norm": "sum_squares", "feature_oscillation": "sum_squares", "gradient_oscillation": "sum_squares", "input_sensitivity": "bound"}
+PREDICTED = {"feature_start": "sum_squares", "feature_shallowest": "sum_squares", "feature_oscillation": "sum_squares",
+             "gradient_oscillation": "sum_squares", "input_sensitivity": "bound"}
 
 
 def _ranks(rows: Sequence[dict]) -> list[dict[str, Any]]:

@@ -58,16 +58,35 @@ def _per_block(report: Report, name: str, label: str, below: str, order: Callabl
         canvas = Canvas(WIDTH, 350, f"{label} of every block, {cell}")
         count = len(those[0][1])
         x = Scale(0.5, count + 0.5, 62, WIDTH - 16, linear=True)
-        y = around([v for _, norms, bands in those for n, b in zip(norms, bands, strict=True) for v in (max(n - b, n / 2), n + b)], 268, 8, 1.05)
+        y = around([v for _, norms, bands in those for n, b in zip(norms, bands, strict=True) for v in (n / 2, n + b)], 268, 8, 1.05)
         canvas.bottom(x, 268, 8, range(1, count + 1, 1 + count // 16), below, lambda t: f"{t:g}")
         canvas.left(y, 62, WIDTH - 16, thin(y, decades(y.low, y.high)), label)
         for i, (method, norms, bands) in enumerate(those):
             look, shift = style(method, report["arms"]), (i - (len(those) - 1) / 2) * 0.08
             canvas.line([(x(k + shift), y(n)) for k, n in enumerate(norms, 1)], look.colour, 1, look.dash)
             for k, (n, b) in enumerate(zip(norms, bands, strict=True), 1):
-                canvas.line([(x(k + shift), y(max(n - b, n / 2))), (x(k + shift), y(n + b))], look.colour, 2)
+                canvas.line([(x(k + shift), y(n - b)), (x(k + shift), y(n + b))], look.colour, 2)  # down to the axis at most
                 canvas.mark(x(k + shift), y(n), look.marker, look.colour, f"{method}, block {k}: {say.significant(n)}, oscillation {say.significant(b)}", 3)
         legend(canvas, [method for method, *_ in those], report, 322)
+        yield cell, canvas
+
+
+def shares(report: Report) -> Panels:
+    """How much of a decoder block's output its skip makes, skip by skip."""
+    rows = [r for r in (report["stability"] or {}).get("rows", []) if r["shares"]]
+    for cell in dict.fromkeys(r["cell"] for r in rows):
+        those = [r for r in rows if r["cell"] == cell]
+        canvas = Canvas(WIDTH, 350, f"share of the skip in each decoder block, {cell}")
+        count = len(those[0]["shares"])
+        x, y = Scale(0.5, count + 0.5, 62, WIDTH - 16, linear=True), Scale(0, max(1.0, *(v for r in those for v in r["shares"])), 268, 8, linear=True)
+        canvas.bottom(x, 268, 8, range(1, count + 1, 1 + count // 16), "skip, 1 the shallowest", lambda t: f"{t:g}")
+        canvas.left(y, 62, WIDTH - 16, [0, 0.25, 0.5, 0.75, 1], "share", lambda t: f"{t:.0%}")
+        for r in those:
+            look = style(r["method"], report["arms"])
+            canvas.line([(x(k), y(v)) for k, v in enumerate(r["shares"], 1)], look.colour, 1, look.dash)
+            for k, v in enumerate(r["shares"], 1):
+                canvas.mark(x(k), y(v), look.marker, look.colour, f"{r['method']}, skip {k}: {v:.0%}", 3)
+        legend(canvas, [r["method"] for r in those], report, 322)
         yield cell, canvas
 
 
@@ -76,13 +95,15 @@ def growth(report: Report) -> Panels:
     found = (report["stability"] or {}).get("growth", [])
     for family in dict.fromkeys(g["family"] for g in found):
         those = [g for g in found if g["family"] == family]
-        yield f"{family}, at the start", _grown(report, [g | g["start"] | {"points": g["start_points"]} for g in those])
-        yield family, _grown(report, those)
+        start = [g | g["start"] | {"points": g["start_points"]} for g in those if g["start_points"]]
+        if start:
+            yield f"{family}, at the start", _grown(report, start, f"{family}, at the start")
+        yield family, _grown(report, those, family)
 
 
-def _grown(report: Report, those: list[dict]) -> Canvas:
+def _grown(report: Report, those: list[dict], name: str) -> Canvas:
     points = [point for g in those for point in g["points"]]
-    canvas = Canvas(WIDTH, 350, f"feature norm over the number of long skips, {those[0]['family']}")
+    canvas = Canvas(WIDTH, 350, f"feature norm over the number of long skips, {name}")
     x, y = around([n for n, _ in points], 62, WIDTH - 16, 1.1), around([v for _, v in points], 268, 8, 1.1)
     canvas.bottom(x, 268, 8, sorted({n for n, _ in points}), "long skips")
     canvas.left(y, 62, WIDTH - 16, thin(y, decades(y.low, y.high)), "feature norm")

@@ -163,8 +163,8 @@ def probed(report: Report) -> Table:
     """The norms that the probes measured beside what the theory predicts."""
     rows = [(r["cell"], str(r["skips"]), r["method"], _fixed(r["sum_squares"]), say.significant(r["feature_norm"]), _banded(r, "feature"),
              say.significant(r["gradient_norm"]), _banded(r, "gradient"), str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
-    return Table("probed", "Norms, geometric means over seeds and the second half of training. The theory predicts their order by the sum of squared "
-                 "factors; a dash: the method has no fixed factor. Oscillation: half the band in a moving window of 9 probes. In brackets: over the norm.",
+    return Table("probed", "Norms, geometric means over seeds and the second half of training, of features also the mean over decoder blocks. The "
+                 "theory predicts their order by the sum of squared factors; a dash: the method has no fixed factor. Oscillation: half the band in a moving window of 9 probes. In brackets: over the norm.",
                  ("cell", "skips", "method", "sum of squares", "feature norm", "its oscillation", "gradient norm", "its oscillation", "seeds"),
                  rows, frozenset({1, *range(3, 9)}))
 
@@ -196,12 +196,12 @@ def _banded(row: dict[str, Any], name: str) -> str:
 
 def growth(report: Report) -> Table:
     """Growth with depth."""
-    rows = [(g["family"], g["method"], _fixed(g["predicted"], 2), _exponent(g["start"]), _exponent(g), str(g["n"]))
+    rows = [(g["family"], g["method"], _fixed(g["predicted"], 2), _exponent(g["start"]), _exponent(g), _exponent(g["mean"]), str(g["n"]))
             for g in (report["stability"] or {}).get("growth", [])]
     return Table("growth", "Growth of the norm of the shallowest decoder block with the number of long skips N: exponent p of N^p, with a 95 % t interval over "
                  "seeds. 0: the norm does not depend on the depth. Theory: of the root of the sum of squared factors; a dash: the method has no fixed factor. "
-                 "Start: at the first probed step.",
-                 ("family", "method", "theory", "at the start", "second half", "seeds"), rows, frozenset({2, 3, 4, 5}))
+                 "Start: at the initial weights. Mean over blocks: over the second half too; the theorem bounds deeper blocks by fewer skips.",
+                 ("family", "method", "theory", "at the start", "second half", "mean over blocks", "seeds"), rows, frozenset({2, 3, 4, 5, 6}))
 
 
 def _exponent(found: dict[str, Any]) -> str:
@@ -210,8 +210,8 @@ def _exponent(found: dict[str, Any]) -> str:
     return f"{found['exponent']:.2f}" + (f" [{found['low']:.2f}, {found['high']:.2f}]" if say.finite(found["low"]) else "")
 
 
-RANKED = {"feature_start": "norm at the start", "feature_norm": "norm", "feature_norm_of_each_block": "norm of each block",
-          "feature_oscillation": "its oscillation", "gradient_oscillation": "gradient's oscillation", "input_sensitivity": "response"}
+RANKED = {"feature_start": "norm, start", "feature_shallowest": "norm, second half", "feature_norm_of_each_block": "norm of each block",
+          "feature_oscillation": "oscillation", "gradient_oscillation": "gradient's oscillation", "input_sensitivity": "response"}
 
 
 def ranks(report: Report) -> Table:
@@ -222,7 +222,7 @@ def ranks(report: Report) -> Table:
     if len(rows) > 1:
         rows.append(("mean", *(_rho([r["rho"] for r in section["rank_means"] if r["quantity"] == quantity]) for quantity in RANKED)))
     return Table("ranks", "Spearman's correlation of the theory's predictions with what was measured, over the arms with fixed factors. Predictions: for the "
-                 "response the bound, else the sum of squares. Of each block: over arms and decoder blocks i, the sum of squares from skip i to the deepest. "
+                 "response the bound, else the sum of squares. Norm: of the shallowest decoder block. Of each block: over arms and decoder blocks i, the sum of squares from skip i to the deepest. "
                  "+1: the same order; a single value of so few arms says little.", ("cell", *RANKED.values()), rows, frozenset(range(1, len(RANKED) + 1)))
 
 

@@ -14,7 +14,7 @@ from bench import fastest, lock, perf, ranks, runner, suite as suites
 from bench.lock import Locked
 from bench.plan import plan
 from bench.runner import run as run_suite
-from bench.train import Trainer, execute
+from bench.train import Trainer
 
 COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 

@@ -16,7 +16,8 @@ ARMS = {"none": [1.0, 1.0], "inv_sqrt2": [0.5, 0.8], "constant(kappa=0.5)": [0.0
 KAPPAS = {"none": lambda n: [1.0] * n, "inv_sqrt2": lambda n: [2**-0.5] * n, "constant(kappa=0.5)": lambda n: [0.5**k for k in range(n)],
           "constant(kappa=0.7)": lambda n: [0.7**k for k in range(n)]}
 POINTS = 40
-START = 0.3  # how much faster norms grow with depth at the first probed step
+START = 0.3  # how much faster norms grow with depth at the initial weights
+BATCH = 10  # of the synthetic runs
 
 
 def probed(root, name="stability", seeds=tuple(range(6)), wobble=0.02, probes=True, cells=CELLS):
@@ -39,7 +40,7 @@ def probe_events(norm, skips, method):
     base = {"event": "probe", "images": synthetic.TAU, "time": 3.0}
     norms = [base | {"probe": "norms", "images": 1000 * (k + 1), "features": [norm * (1 + 0.1 * (k % 2))] * skips, "gradient": norm}
              for k in range(POINTS)]
-    norms[0]["features"] = [norm * skips**START] * skips
+    norms[0] |= {"features": [norm * skips**START] * skips, "images": BATCH}  # the first step
     if method != "none":
         for k, probe in enumerate(norms):
             probe["gates"] = [[0.4, 0.5, 0.6 + 0.1 * k / POINTS]] * skips
@@ -95,7 +96,7 @@ def test_rows_ranks_and_series(report):
     each = ranks.pop("feature_norm_of_each_block")
     assert set(sum(ranks.values(), [])) == {1.0} and {len(r) for r in ranks.values()} == {3} and len(ranks) == 5
     assert len(each) == 3 and all(0.5 < rho < 1 for rho in each)
-    assert {one["quantity"]: (one["rho"], one["cells"]) for one in found["rank_means"]}["feature_norm"] == (1.0, 3) and len(found["rank_means"]) == 6
+    assert {one["quantity"]: (one["rho"], one["cells"]) for one in found["rank_means"]}["feature_shallowest"] == (1.0, 3) and len(found["rank_means"]) == 6
     assert row["blocks"]["feature"]["norm"] == sorted(row["blocks"]["feature"]["norm"], reverse=True) and len(row["blocks"]["gradient"]["norm"]) == 9
     assert row["feature_oscillation_relative"] == pytest.approx(0.05) and row["update_ratio"] == pytest.approx(0.001) and row["largest_spike"] == 1
     assert all(len(s["images"]) == len(s["feature"]["mean"]) == POINTS for s in found["series"]) and len(found["series"]) == 12
@@ -155,6 +156,7 @@ def test_boundedness_is_judged_by_the_exponent_of_the_arm_itself(tmp_path, monke
     claims = written(probed(tmp_path))
     assert claims["C-depth-bounded (constant)"]["verdict"] == verdict, claims["C-depth-bounded (constant)"]
     assert claims["C-depth-bounded (constant)"]["evidence"].startswith("constant(kappa=0.5): exponent of depth, digits/uvit ")
+    assert " of " not in claims["C-depth-bounded (constant)"]["evidence"].partition("digits/uvit")[2]
     assert claims["C-depth (constant)"]["verdict"] == "supported"  # slower than without scaling all the same
 
 
@@ -163,8 +165,10 @@ def test_a_baseline_that_diverged_at_a_depth_is_said(tmp_path):
     diverge(folder, "none", "digits-uvit-xs-d16")
     claims = written(folder)
     assert claims["C-depth (constant)"]["verdict"] == "inconclusive"
-    assert claims["C-depth (constant)"]["evidence"] == "constant(kappa=0.5): no number to judge by; 6 runs diverged and left out"
-    assert claims["C-features (constant)"]["evidence"].endswith("over 2 of 3 cells; 6 runs diverged and left out")
+    assert claims["C-depth (constant)"]["evidence"] == ("constant(kappa=0.5): no number to judge by: no seed with every depth of a family, or a "
+                                                          "single depth; 6 runs diverged and left out")
+    assert claims["C-features (constant)"]["evidence"].endswith("; 6 runs diverged and left out")
+    assert " over 2 of 3 cells, " in claims["C-features (constant)"]["evidence"]
     assert claims["C-depth-bounded (constant)"]["verdict"] == "supported" and "diverged" not in claims["C-depth-bounded (constant)"]["evidence"]
     said = [v["text"] for v in content(folder / "report")["verdicts"]]
     assert "6 runs diverged and are left out." in said and not any("target." in text for text in said if "diverged" in text)
@@ -175,6 +179,85 @@ def test_a_value_whose_runs_all_diverged_leaves_a_range_open(tmp_path):
     diverge(folder, "constant(kappa=0.7)")
     claim = written(folder)["C-kappa-features"]
     assert claim["verdict"] == "inconclusive" and "kappa 0.7: no number; 18 runs diverged and left out" in claim["evidence"]
+
+
+def edit(folder, change, label=""):
+    """Change the probes of runs, in the log and in the result."""
+    for run in synthetic.runs_of(folder):
+        if label in ("", json.loads((run / "config.json").read_text())["label"]):
+            synthetic.change(run, change)
+
+
+def test_one_depth_has_measures_and_no_growth(tmp_path):
+    claims = written(probed(tmp_path, cells={"digits/uvit-xs": 4}))
+    assert claims["C-features (constant)"]["verdict"] == "supported"
+    for name in ("C-depth", "C-depth-start", "C-depth-bounded"):
+        assert claims[f"{name} (constant)"]["verdict"] == "inconclusive" and "a single depth" in claims[f"{name} (constant)"]["evidence"]
+
+
+def test_an_arm_without_its_baseline_is_no_arm_without_runs(tmp_path):
+    folder = probed(tmp_path)
+    for run in synthetic.runs_of(folder):
+        if json.loads((run / "config.json").read_text())["label"] == "none":
+            (run / "result.json").unlink()
+            (run / "events.jsonl").unlink()
+    claims = written(folder)
+    assert claims["C-features (inv_sqrt2)"]["evidence"] == "no number to judge by: no pair of runs that measured it"
+
+
+def test_a_claim_says_how_far_one_pair_moves_it(tmp_path):
+    folder = probed(tmp_path)
+    before = written(folder)["C-features (inv_sqrt2)"]["evidence"]
+    assert "with any one pair left out" in before
+    run = next(run for run in synthetic.runs_of(folder) if json.loads((run / "config.json").read_text())["label"] == "inv_sqrt2")
+
+    def explode(record):
+        next(p for p in record["probes"] if p["probe"] == "feature_oscillation")["value"] *= 100
+
+    synthetic.change(run, explode)
+    low, high = (float(end.removesuffix("x")) for end in written(folder)["C-features (inv_sqrt2)"]["evidence"].split(", ")[-1].split(" with")[0].split(" to "))
+    assert high / low > 1.25  # 100^(1/18), of 18 pairs
+
+
+def test_norms_that_are_not_finite_are_left_out_of_the_series(tmp_path):
+    """A gradient may overflow at a probed step of a run that comes to its end."""
+    folder = probed(tmp_path)
+    edit(folder, lambda record: record["stability"]["gradient"].__setitem__(3, "inf"), "inv_sqrt2")
+    written(folder)
+    found = content(folder / "report")["stability"]
+    assert {s["method"] for s in found["series"]} == set(ARMS) - {"inv_sqrt2"} and len(found["rows"]) == 12
+
+
+def test_arms_of_half_a_sweep_are_compared_over_the_same_seeds(tmp_path):
+    folder = probed(tmp_path)
+    for run in synthetic.runs_of(folder):
+        if run.name.startswith("digits-uvit-xs-none-s") and "none-s0" not in run.name:
+            (run / "result.json").unlink()
+            (run / "events.jsonl").unlink()
+    written(folder)
+    rows = [r for r in content(folder / "report")["stability"]["rows"] if r["cell"] == "digits/uvit-xs"]
+    assert {r["n"] for r in rows} == {1} and all("-s0-" in r["runs"][0] for r in rows)
+
+
+def test_records_whose_first_step_was_not_probed_have_no_start(tmp_path):
+    folder = probed(tmp_path)
+    edit(folder, lambda record: record["stability"]["images"].__setitem__(0, 5 * BATCH))
+    claims = written(folder)
+    assert claims["C-depth-start (constant)"]["verdict"] == "inconclusive" and claims["C-depth (constant)"]["verdict"] == "supported"
+    found = content(folder / "report")["stability"]
+    assert {row["feature_start"] for row in found["rows"]} == {None} and {g["start"]["exponent"] for g in found["growth"]} == {None}
+    assert "at-the-start" not in (folder / "report" / "index.html").read_text()
+
+
+def test_spikes_are_counted_by_the_plain_mean(tmp_path):
+    folder = probed(tmp_path, seeds=(0, 1, 2))
+
+    def spikes(record):
+        next(p for p in record["probes"] if p["probe"] == "loss_spikes")["value"] = float(4 ** record["seed"])
+
+    edit(folder, spikes)
+    written(folder)
+    assert {row["loss_spikes"] for row in content(folder / "report")["stability"]["rows"]} == {7.0}
 
 
 def test_records_without_blocks_have_no_figure_of_them(tmp_path):
@@ -192,7 +275,7 @@ def test_records_without_blocks_have_no_figure_of_them(tmp_path):
 def test_the_page_shows_the_section(report):
     page = (report / "index.html").read_text()
     assert '<section id="stability">' in page
-    for name in ("norms", "gradients", "response", "blocks", "gradient-blocks"):
+    for name in ("norms", "gradients", "response", "blocks", "shares", "gradient-blocks"):
         assert page.count(f'<figure id="figure-{name}-') == 3
     assert 'id="speedup"' not in page and "#speedup" not in page  # nothing is compared with a target here
     assert 'id="figure-growth-digits-uvit"' in page and 'id="figure-growth-digits-uvit-at-the-start"' in page and all(f'id="table-{name}"' in page for name in ("measured", "probed", "growth", "ranks", "learnt"))
