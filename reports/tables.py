@@ -155,8 +155,17 @@ def claims(report: Report) -> Table:
 
 def measured(report: Report) -> Table:
     """The claims that probes test."""
-    rows = [(c["id"], c["text"], say.scaled(c["verdict"], report["scale"]), c["evidence"]) for c in report["claims"] if c["test"] in MEASURED]
-    return Table("measured", "The claims on stability, each with its verdict on this suite.", ("claim", "what", "verdict", "evidence"), rows)
+    return _claims("measured", "The claims on stability, each with its verdict on this suite.", [c for c in report["claims"] if c["test"] in MEASURED], report)
+
+
+def tested(report: Report) -> Table:
+    """The claims that this suite has runs for."""
+    return _claims("tested", "The claims that this suite can test, each with its verdict.", [c for c in report["claims"] if c["runs"]], report)
+
+
+def _claims(name: str, caption: str, those: list[dict[str, Any]], report: Report) -> Table:
+    rows = [(c["id"], c["text"], say.scaled(c["verdict"], report["scale"]), c["evidence"]) for c in those]
+    return Table(name, caption, ("claim", "what", "verdict", "evidence"), rows)
 
 
 def probed(report: Report) -> Table:
@@ -303,5 +312,5 @@ def _seeds(row: dict[str, Any]) -> str:
 MADE: dict[str, Callable[[Report], Table]] = {
     "pooled": pooled, "speedup": speedup, "ladder": ladder, "targets": targets, "details": details, "sensitivity": sensitivity, "final": final,
     "axes": axes, "needed": needed, "aa": null, "networks": networks, "weights": weights, "gates": gates, "failures": failures, "claims": claims,
-    "measured": measured, "probed": probed, "responses": responses, "growth": growth, "ranks": ranks, "learnt": learnt,
+    "tested": tested, "measured": measured, "probed": probed, "responses": responses, "growth": growth, "ranks": ranks, "learnt": learnt,
 }

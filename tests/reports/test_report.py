@@ -16,7 +16,7 @@ import synthetic
 import test_stability
 
 import reports
-from reports import figures, schema
+from reports import schema, stability_figures
 from reports.styles import style
 
 ROOT = Path(__file__).parents[2]
@@ -204,7 +204,7 @@ def test_markdown_has_no_section_that_the_page_has_not(whole):
 def test_responses_show_their_band_and_tell_directions_and_arms_apart():
     arms = [f"constant(kappa=0.{k})" for k in range(1, 10)]
     levels = [{"cell": "a/b", "method": m, "t": t, "random": 1.0, "worst": 2.0, "worst_low": 1.5, "worst_high": 3.0} for m in arms for t in (0.1, 0.9)]
-    (_, canvas), = figures.response({"arms": arms, "stability": {"response": levels}})
+    (_, canvas), = stability_figures.response({"arms": arms, "stability": {"response": levels}})
     svg = canvas.render()
     assert svg.count('fill-opacity') == len(arms) and svg.count('fill="#ffffff"') == len(levels) and "hollow: a random one" in svg
     assert len({style(arm, arms) for arm in arms}) == len(arms)
