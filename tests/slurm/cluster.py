@@ -121,6 +121,24 @@ def living(pid: int) -> bool:
         return False
 
 
+def stopped(pid: int) -> bool:
+    """Whether a process is there and suspended."""
+    return _field(pid, "State").startswith("T")
+
+
+def signalled(pid: int) -> bool:
+    """Whether a signal waits for a process, as one does that comes while it is suspended."""
+    return int(_field(pid, "ShdPnd") or "0", 16) > 0
+
+
+def _field(pid: int, name: str) -> str:
+    """Of /proc/PID/status; empty if there is no such process."""
+    try:
+        return next(line.split(":")[1].strip() for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def below(pid: int) -> list[int]:
     """The descendants of a process, from /proc."""
     parents: dict[int, list[int]] = {}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -14,7 +18,7 @@ from bench.chaos import outcome
 from bench.plan import Run, plan
 from bench.record import state
 from tiny_suite import TINY
-from cluster import Cluster, wait
+from cluster import Cluster, signalled, stopped, wait
 
 HERE = Path(__file__).parents[2]
 LONG = {"budget": 40960, "checkpoints": 16, "cells": [{"dataset": "digits", "backbone": "uvit-xs"}]}
@@ -111,6 +115,17 @@ class LongRun:
     def owner(self) -> int:
         """Process id of the trainer."""
         return json.loads((self.folder / "lock").read_text())["pid"]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Stop the trainer until a signal of SLURM has come for it: on no machine is the run over before that."""
+        owner = self.owner()
+        os.kill(owner, signal.SIGSTOP)
+        try:
+            yield
+            wait("a warning", lambda: not stopped(owner) or signalled(owner), 120)
+        finally:
+            os.kill(owner, signal.SIGCONT)
 
     def node(self) -> str:
         """Where the job runs."""

@@ -23,16 +23,20 @@ def lost(run, before):
 def test_a_job_at_its_time_limit_is_requeued(long):
     """Also when `scontrol requeue` is ended together with the job that it requeues, which raises in the midst of a step."""
     long.submit("--time", "1", "--set", "signal_delay_s=30")
+    long.wait_checkpoints(1)
+    with long.held():
+        pass
     wait("the end of the run", lambda: state(long.folder) in ("done", "failed"), 600)
     notes = long.check(len(long.events("resume")) or 1)
-    assert notes and all(note.startswith("from ") for note in notes)
+    assert all(note.startswith("from ") for note in notes)
     assert "timed-out" in long.sweep.log() or "preempted" in long.sweep.log()
 
 
 def test_a_job_preempted_by_a_higher_partition(long):
     long.submit("--partition", "low", "--time", "10")
     long.wait_checkpoints()
-    preempt(long.sweep.cluster)
+    with long.held():
+        preempt(long.sweep.cluster)
     wait("the preemption", lambda: not (long.folder / "lock").exists() or long.events("resume"), 90)
     long.check()
 
