@@ -35,7 +35,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bench.batches import Batch
 from bench.diffusion import Schedule
 from bench.streams import Streams
-from models.scaling import Calibration
+from models.scaling import Calibration, joined_by
 from reports.reading import WINDOW
 
 POINTS = 64  # one probed step costs a seventh more than a plain one: 2.3 % of a run of 400 steps, nothing of a long one
@@ -135,11 +135,8 @@ class Probes:
         with ExitStack() as stack:
             for where, block in blocks.items():
                 stack.callback(block.register_forward_hook(share(where)).remove)
-            scaling.join = join
-            try:
+            with joined_by(scaling, join):
                 self.model(x, t, condition)
-            finally:
-                del scaling.join
         return [value for _, value in sorted(shares)]
 
     def conclude(self, events: Sequence[dict]) -> Iterator[dict[str, Any]]:

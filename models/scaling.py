@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -72,6 +73,16 @@ class Scaling(nn.Module):
     def residual(self, x: Tensor, h: Tensor) -> Tensor:
         """The short residual sum of a block: its input x and its branch h."""
         return x + h
+
+
+@contextmanager
+def joined_by(scaling: Scaling, join: Callable[[Tensor, Tensor, Where], Tensor]) -> Iterator[None]:
+    """Inside, a backbone joins by `join` instead of its method's own, which `type(scaling).join` still is: for measurements."""
+    scaling.join = join
+    try:
+        yield
+    finally:
+        del scaling.join
 
 
 REGISTRY: dict[str, type[Scaling]] = {}

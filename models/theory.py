@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.scaling import REGISTRY, Scaling, Where
+from models.scaling import REGISTRY, Scaling, Where, joined_by
 
 
 def factors(scaling: Scaling) -> list[float] | None:
@@ -86,11 +86,8 @@ def reach(model: nn.Module, x: Tensor, timesteps: Tensor, condition: Tensor | No
         def join(trunk: Tensor, s: Tensor, where: Where) -> Tensor:
             return type(scaling).join(scaling, trunk, torch.zeros_like(s) if where.index == silent else s, where)
 
-        scaling.join = join
-        try:
+        with joined_by(scaling, join):
             model(x, timesteps, condition)
-        finally:
-            del scaling.join
         return features.pop()
 
     hook = model.decoder[0].register_forward_hook(lambda block, inputs, output: features.append(output))
