@@ -101,7 +101,8 @@ def test_interrupted_and_started_again_it_goes_on(tiny, tmp_path, data):
     where = ["--root", tmp_path / "runs", "--data", data, "--sync-every", 0]
     suite = tiny(budget=3200, arms=["none"])
     command = [sys.executable, "-m", "bench", "run", suite, "--only", "role=pilot", *map(str, where)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  a shell's background jobs ignore it, and so do their children
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     until = time.monotonic() + 60
     while not list((tmp_path / "runs").glob("tiny/*/checkpoints/*.pt")) and time.monotonic() < until:
         time.sleep(0.1)
