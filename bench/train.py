@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import models
 from bench import allocator, checkpoint, diffusion, environment, fastest, ranks, snapshot
+from bench.adamw import AdamW
 from bench.batches import Batch, Batches
 from bench.evaluate import Evaluator, Measured, save_grid
 from bench.eventlog import EventLog
@@ -73,8 +74,8 @@ class Trainer:
         # 2^(-batch / half-life): after `half_life` of the budget an old weight counts half.
         self.decay = 0.5 ** (spec["batch"] / (spec["ema"]["half_life"] * spec["budget"]))
         optimizer = spec["optimizer"]
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=optimizer["lr"], betas=tuple(optimizer["betas"]),
-                                           weight_decay=optimizer["weight_decay"], fused=True)
+        self.optimizer = AdamW(self.model.parameters(), lr=optimizer["lr"], betas=tuple(optimizer["betas"]),
+                               weight_decay=optimizer["weight_decay"])
         self.log = EventLog(folder / "events.jsonl")
         self.images, self.seconds, self.draws = 0, 0.0, ""
         self.saving = 0.0  # seconds spent on checkpoints since this process took the run
