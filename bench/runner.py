@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from collections import deque
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import bench
 import datasets
 from bench import worker
 from bench.errors import is_bad_input
@@ -27,6 +29,7 @@ REVIVALS = 3  # dead workers replaced, per worker, before the runner gives up
 
 def run(suite: Suite, root: Path, data: Path, only: str | None, workers: int | None, sync_every: float | None) -> int:
     """Run what is missing of `suite`; returns 0, or 1 if a run failed. The same call goes on after any interruption."""
+    warm_up()
     everything = plan(suite)
     wanted = worker.needed(everything, select(everything, only))
     for name in dict.fromkeys(cell.dataset for cell in suite.cells):
@@ -41,6 +44,12 @@ def run(suite: Suite, root: Path, data: Path, only: str | None, workers: int | N
         codes = _train(suite, root, data, only, wanted, workers or default_workers(suite), sync_every)
         return max(_verdict(wanted, root), 2 if 2 in codes else 0)
     return _verdict(wanted, root)
+
+
+def warm_up() -> None:
+    """Import what workers need in a process that they are forked from, while this one plans: seconds of each worker's start."""
+    forkserver.set_forkserver_preload(["bench.train"])
+    forkserver.ensure_running()
 
 
 def preflight(wanted: list[Run], root: Path) -> None:
@@ -86,9 +95,9 @@ class Pool:
     """Worker processes; one that dies (killed, out of memory) is replaced, and its run resumes."""
 
     def __init__(self, suite: Suite, root: Path, data: Path, only: str | None, workers: int) -> None:
-        self.arguments = (suite.path, root, data, only, os.getpid())
+        self.arguments = (suite.path, root, data, only)
         self.gpus = suite.training.processes if suite.training.device == "cuda" else 0  # of each worker
-        self.context = multiprocessing.get_context("spawn")
+        self.context = multiprocessing.get_context("forkserver")
         self.revivals = REVIVALS * workers
         self.processes = [self._start(slot) for slot in range(workers)]
 
@@ -118,13 +127,14 @@ class Pool:
             process.join()
 
 
-def _enter(gpus: range, path: str, root: Path, data: Path, only: str | None, parent: int) -> None:
+def _enter(gpus: range, path: str, root: Path, data: Path, only: str | None) -> None:
     """A worker process: leaves Ctrl-C to the runner, which ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    bench.STARTED = time.time()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
     try:
-        code = worker.work(path, root, data, only, parent)
+        code = worker.work(path, root, data, only, multiprocessing.parent_process())
     except ValueError as error:
         if not is_bad_input(error):
             raise

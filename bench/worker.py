@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import bench
@@ -25,11 +26,11 @@ from bench.record import state, write_json
 POLL = 0.5  # seconds between looks at runs that others hold
 
 
-def work(name: str, root: Path, data: Path, only: str | None = None, parent: int | None = None,
+def work(name: str, root: Path, data: Path, only: str | None = None, parent: BaseProcess | None = None,
          leaving: threading.Event | None = None) -> int:
     """Work on suite `name` until every selected run is done or failed; returns 1 if one failed, else 0.
 
-    parent: a process id; when it is no longer the parent, the worker leaves (its run resumes from the last checkpoint).
+    parent: a process with whose end the worker leaves (its run resumes from the last checkpoint).
     leaving: set by whoever ends this worker; what is raised then is no failure of a run, and ends the worker.
     """
     if parent is not None:
@@ -119,7 +120,6 @@ def _can_proceed(open_runs: list[Run], everything: list[Run], root: Path, given_
     return not (failed and all(run.role != "pilot" for run in open_runs) and not protocol.frozen(everything, root))
 
 
-def _leave_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
+def _leave_with(parent: BaseProcess) -> None:
+    parent.join()
     os._exit(1)

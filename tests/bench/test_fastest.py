@@ -215,5 +215,5 @@ def test_each_worker_sees_the_gpus_of_its_own_runs(tiny, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "before")
     for gpus, seen in ((range(0), "before"), (range(2, 4), "2,3")):
         with pytest.raises(SystemExit):
-            runner._enter(gpus, "s", tmp_path, tmp_path, None, 1)
+            runner._enter(gpus, "s", tmp_path, tmp_path, None)
         assert runner.os.environ["CUDA_VISIBLE_DEVICES"] == seen
