@@ -47,9 +47,14 @@ def run(suite: Suite, root: Path, data: Path, only: str | None, workers: int | N
 
 
 def warm_up() -> None:
-    """Import what workers need in a process that they are forked from, while this one plans: seconds of each worker's start."""
+    """Import what workers need in a process that they are forked from, while this one plans: seconds of each worker's start.
+
+    It leaves Ctrl-C to this one from its first instant on.
+    """
     forkserver.set_forkserver_preload(["bench.train"])
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forkserver.ensure_running()
+    signal.signal(signal.SIGINT, before)
 
 
 def preflight(wanted: list[Run], root: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_job_preempted_while_it_still_starts(long):
 
 def test_a_run_on_two_processes_that_is_preempted(sweep):
     """The warning reaches the ranks, too; the run is not called failed for it, and goes on."""
-    sweep.write("both", processes=2, budget=19200)
+    sweep.write("both", processes=2, budget=38400)
     sweep.submit("--partition", "low", "--only", "role=pilot,seed=100", "--time", "10", "--set", "signal_delay_s=5")
     folder = sweep.runs()[0].folder(sweep.root)
     wait("a checkpoint", lambda: list((folder / "checkpoints").glob("*.pt")), 240)
