@@ -19,7 +19,7 @@ import pytest
 from bench import cli, cluster, costs, launch, scheduler, status, suite as suites
 from bench.errors import BadInput
 from bench.eventlog import encode
-from bench.plan import plan, publish
+from bench.plan import plan
 
 ROOT = Path(__file__).parents[2]
 LINES = [(page, line) for page in ("README.md", "docs/slurm.md") for line in (ROOT / page).read_text().splitlines()]
