@@ -15,9 +15,10 @@ class AdamW(torch.optim.AdamW):
     are kept, and the counts lie side by side in one tensor.
     """
 
+    _lists: tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]] | None = None  # no part of a copy, as of torch's optimizers
+
     def __init__(self, params: Any, **options: Any) -> None:
         super().__init__(params, **options, fused=True)
-        self._lists: tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:

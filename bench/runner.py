@@ -24,6 +24,8 @@ from bench.suite import Suite
 from datasets.parallel import cores
 from reports import reading
 
+ORPHANED = 255  # exit code that multiprocessing gives a worker whose forkserver is gone
+ALONE = "the process that workers are forked from was killed; the same command goes on where it was"
 REVIVALS = 3  # dead workers replaced, per worker, before the runner gives up
 
 
@@ -78,20 +80,27 @@ def default_workers(suite: Suite) -> int:
 
 
 def _train(suite: Suite, root: Path, data: Path, only: str | None, wanted: list[Run], workers: int, sync_every: float | None) -> list[int | None]:
-    pool = Pool(suite, root, data, only, workers)
-    projection = _start_sync(suite.name, root, sync_every) if sync_every else None
+    pool = projection = None
     try:
+        pool = Pool(suite, root, data, only, workers)
+        projection = _start_sync(suite.name, root, sync_every) if sync_every else None
         with Progress(wanted, root) as progress:
             while pool.alive():
                 progress.show()
                 time.sleep(0.5)
             progress.show()
+        if ORPHANED in pool.codes():
+            print(ALONE, file=sys.stderr)
         return pool.codes()
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
         raise
+    except (EOFError, ConnectionError):
+        print(ALONE, file=sys.stderr)
+        return [1]
     finally:
-        pool.end()
+        if pool:
+            pool.end()
         if projection:
             _end_sync(projection)
 

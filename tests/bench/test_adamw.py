@@ -61,6 +61,29 @@ def test_it_goes_on_from_a_saved_state(saved_by):
     assert float(second.state_dict()["state"][0]["step"]) == 6
 
 
+def test_what_is_loaded_replaces_what_was_kept():
+    whole, other = network(), network()
+    a, b = AdamW(whole.parameters(), **OPTIONS), AdamW(other.parameters(), **OPTIONS)
+    walk(whole, a, 3)
+    walk(other, b, 5, first=7)
+    other.load_state_dict(whole.state_dict())
+    b.load_state_dict(copy.deepcopy(a.state_dict()))
+    walk(whole, a, 3, first=3)
+    walk(other, b, 3, first=3)
+    assert all(map(torch.equal, states(other, b), states(whole, a)))
+
+
+def test_a_copy_goes_on_by_itself():
+    model = network()
+    optimizer = AdamW(model.parameters(), **OPTIONS)
+    walk(model, optimizer, 3)
+    again, second = copy.deepcopy((model, optimizer))
+    walk(again, second, 3, first=3)
+    assert float(optimizer.state_dict()["state"][0]["step"]) == 3
+    walk(model, optimizer, 3, first=3)
+    assert all(map(torch.equal, states(again, second), states(model, optimizer)))
+
+
 def test_one_call_counts_the_steps_of_all():
     model = network()
     optimizer = AdamW(model.parameters(), **OPTIONS)

@@ -23,7 +23,7 @@ def test_large_blocks_are_kept_and_come_back():
 import resource, torch
 from bench import allocator
 assert allocator.keep() and allocator.keep()
-for _ in range(3):
+for _ in range(12):  # until glibc alternates between the same places
     torch.ones(4 << 20)
 before = {faults}
 for _ in range(20):
@@ -49,6 +49,32 @@ for line in open("/proc/self/smaps"):
         flags.add(("hg" in line.split(), inside))
 print(flags)""")
     assert said == "{(True, 64)}"
+
+
+@glibc
+def test_a_heap_that_was_full_and_empty_is_kept():
+    said = python("""
+import ctypes
+from bench import allocator
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+blocks = [libc.malloc(100_000) for _ in range(60)]
+allocator.keep()
+before = len(allocator._heap())
+for block in blocks:
+    libc.free(block)
+print(len(allocator._heap()) >= before > allocator.AHEAD)""")
+    assert said == "True"
+
+
+@glibc
+def test_limited_addresses_are_left_to_others():
+    said = python("""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+from bench import allocator
+print(allocator.keep(), len(allocator._heap()) < allocator.AHEAD)""")
+    assert said == "True True"
 
 
 def test_elsewhere_nothing_is_done():

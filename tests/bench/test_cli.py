@@ -128,7 +128,7 @@ def test_a_killed_worker_is_replaced_and_a_killed_runner_leaves_no_orphans(tiny,
     os.kill(victim, signal.SIGKILL)
     while (successor := _owner(tmp_path)) == victim:
         time.sleep(0.1)
-    forked_from = int(Path(f"/proc/{successor}/stat").read_text().rpartition(")")[2].split()[1])
+    forked_from = _parent(successor)
     process.kill()
     process.wait()
     until = time.monotonic() + 20
@@ -136,6 +136,48 @@ def test_a_killed_worker_is_replaced_and_a_killed_runner_leaves_no_orphans(tiny,
         time.sleep(0.2)
     assert not any(map(_alive, (successor, forked_from)))
     assert bench("run", suite, "--only", "role=pilot", *where).returncode == 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_killed_forkserver_is_one_line(tiny, tmp_path, data, training):
+    where = ["--root", tmp_path / "runs", "--data", data, "--sync-every", 0, "--workers", 1]
+    suite = tiny(budget=3200, arms=["none"])
+    command = [sys.executable, "-m", "bench", "run", suite, "--only", "role=pilot", *map(str, where)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    worker = _owner(tmp_path) if training else None
+    os.kill(_parent(worker) if training else _forkserver(process.pid), signal.SIGKILL)
+    err = process.communicate(timeout=60)[1]
+    if training:
+        assert process.returncode == 1 and "forked from was killed; the same command goes on" in err and "Traceback" not in err, err
+        assert not _alive(worker)
+        assert bench("run", suite, "--only", "role=pilot", *where).returncode == 0
+    else:  # before it is asked for anything another one takes its place; in the midst of a request it is the same line
+        assert process.returncode == 0 or "forked from was killed" in err and "Traceback" not in err, err
+
+
+def _parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _forkserver(runner):
+    """Process id of what imports for the workers, as soon as it is there."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if b"multiprocessing.forkserver" in path.read_bytes() and _parent(path.parent.name) == runner:
+                    return int(path.parent.name)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        time.sleep(0.05)
+    raise AssertionError("no forkserver")
+
+
+def test_workers_are_forked_with_everything_imported():
+    """A name that cannot be imported would only make each worker slower."""
+    script = ("from bench import runner; runner.warm_up(); pool = runner.multiprocessing.get_context('forkserver').Pool(1);"
+              "print(pool.apply(eval, (\"'bench.train' in __import__('sys').modules\",)))")
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True).stdout == "True\n"
 
 
 def _owner(tmp_path):

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -122,10 +122,12 @@ class LongRun:
         owner = self.owner()
         os.kill(owner, signal.SIGSTOP)
         try:
+            wait("the stop", lambda: stopped(owner), 10)
             yield
             wait("a warning", lambda: not stopped(owner) or signalled(owner), 120)
         finally:
-            os.kill(owner, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # SLURM itself wakes what it preempts
+                os.kill(owner, signal.SIGCONT)
 
     def node(self) -> str:
         """Where the job runs."""

@@ -137,7 +137,7 @@ def test_status_joins_the_record_with_the_queue(sweep, tmp_path):
     sweep.write("seen", budget=9600)
     sweep.submit("--runs-per-job", "3", "--time", "10")
     first = sweep.runs()[0].folder(sweep.root)
-    wait("the first pilot", lambda: (first / "lock").exists(), 120)
+    wait("the first pilot", lambda: state(first) == "begun", 120)
     table = sweep.bench("status")
     assert "RUNNING" in table and "PENDING (Dependency)" in table and "running" in table
     lame = tmp_path / "lame"
