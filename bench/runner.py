@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 from collections import deque
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import bench
 import datasets
-from bench import worker
+from bench import forked, worker
 from bench.errors import is_bad_input
 from bench.eventlog import tail
 from bench.plan import Run, claim, plan, publish, select
@@ -24,14 +23,11 @@ from bench.suite import Suite
 from datasets.parallel import cores
 from reports import reading
 
-ORPHANED = 255  # exit code that multiprocessing gives a worker whose forkserver is gone
-ALONE = "the process that workers are forked from was killed; the same command goes on where it was"
 REVIVALS = 3  # dead workers replaced, per worker, before the runner gives up
 
 
 def run(suite: Suite, root: Path, data: Path, only: str | None, workers: int | None, sync_every: float | None) -> int:
     """Run what is missing of `suite`; returns 0, or 1 if a run failed. The same call goes on after any interruption."""
-    warm_up()
     everything = plan(suite)
     wanted = worker.needed(everything, select(everything, only))
     for name in dict.fromkeys(cell.dataset for cell in suite.cells):
@@ -46,17 +42,6 @@ def run(suite: Suite, root: Path, data: Path, only: str | None, workers: int | N
         codes = _train(suite, root, data, only, wanted, workers or default_workers(suite), sync_every)
         return max(_verdict(wanted, root), 2 if 2 in codes else 0)
     return _verdict(wanted, root)
-
-
-def warm_up() -> None:
-    """Import what workers need in a process that they are forked from, while this one plans: seconds of each worker's start.
-
-    It leaves Ctrl-C to this one from its first instant on.
-    """
-    forkserver.set_forkserver_preload(["bench.train"])
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, before)
 
 
 def preflight(wanted: list[Run], root: Path) -> None:
@@ -89,14 +74,14 @@ def _train(suite: Suite, root: Path, data: Path, only: str | None, wanted: list[
                 progress.show()
                 time.sleep(0.5)
             progress.show()
-        if ORPHANED in pool.codes():
-            print(ALONE, file=sys.stderr)
+        if forked.ORPHANED in pool.codes():
+            print(forked.ALONE, file=sys.stderr)
         return pool.codes()
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
         raise
     except (EOFError, ConnectionError):
-        print(ALONE, file=sys.stderr)
+        print(forked.ALONE, file=sys.stderr)
         return [1]
     finally:
         if pool:

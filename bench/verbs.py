@@ -24,6 +24,10 @@ def plan(o: argparse.Namespace) -> int:
 
 def run(o: argparse.Namespace) -> int:
     """Train what is missing."""
+    from bench import forked
+
+    if not o.dry_run:
+        forked.warm_up()
     from bench import runner, suite as suites, worker
     from bench.plan import plan as plan_runs, select
     from bench.record import state

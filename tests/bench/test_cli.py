@@ -175,7 +175,7 @@ def _forkserver(runner):
 
 def test_workers_are_forked_with_everything_imported():
     """A name that cannot be imported would only make each worker slower."""
-    script = ("from bench import runner; runner.warm_up(); pool = runner.multiprocessing.get_context('forkserver').Pool(1);"
+    script = ("import multiprocessing; from bench import forked; forked.warm_up(); pool = multiprocessing.get_context('forkserver').Pool(1);"
               "print(pool.apply(eval, (\"'bench.train' in __import__('sys').modules\",)))")
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True).stdout == "True\n"
 
