@@ -4,8 +4,8 @@
     python -m bench.chaos --kills 20      a short form
 
 A run of a few seconds is trained in a process of its own and killed with SIGKILL after a random part of its time, up to five
-times, and then left to end by itself. The tally says what the kills hit. Compared are the weights, the EMA, the optimizer's state and the event log, clocks and
-`resume` lines apart.
+times, and then left to end by itself. The tally says what the kills hit. Compared are the weights, the EMA, the optimizer's
+state and the event log, clocks and `resume` lines apart.
 """
 
 from __future__ import annotations

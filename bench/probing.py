@@ -38,8 +38,8 @@ def show(name: str, data: Path) -> None:
     console = Console()
     console.width = max(console.width, 130) if not console.is_terminal else console.width
     console.print(table)
-    print(f"one process; medians of {STEPS} steps of each kind in turn, of the difference to the step before. Watched: for spikes only. Responses are measured at checkpoints, off "
-          "the training clock")
+    print(f"one process; medians of {STEPS} steps of each kind in turn, of the difference to the step before. Watched: for spikes only. "
+          "Responses are measured at checkpoints, off the training clock")
 
 
 def _measure(run: Run, data: Path) -> tuple[float, float, float, float]:

@@ -1,9 +1,10 @@
 """Projects run folders into MLflow: idempotent, incremental, one writer; MLflow can be deleted and made again.
 
 How far a run is projected is kept with MLflow itself, as the number of its events that hold metrics (how many others there
-are depends on how often it is saved and probed): of those a resumed run's log equals the uninterrupted one but for the clocks, so what is written again after a crash is
-not logged twice. A pass may end between any two requests: what is about to be sent is noted first, what marks a run as
-up to date is written last, and a pass that finds the first without the second asks MLflow which points it has.
+are depends on how often it is saved and probed): of those a resumed run's log equals the uninterrupted one but for the
+clocks, so what is written again after a crash is not logged twice. A pass may end between any two requests: what is about
+to be sent is noted first, what marks a run as up to date is written last, and a pass that finds the first without the second
+asks MLflow which points it has.
 
 Which training a run of MLflow shows is told by the time of its `start` event, which a resumed run keeps, wherever its folder
 is moved or copied. A run that was trained again is projected anew; one that another root trained is refused.

@@ -173,7 +173,8 @@ def probed(report: Report) -> Table:
     rows = [(r["cell"], str(r["skips"]), r["method"], _fixed(r["sum_squares"]), say.significant(r["feature_norm"]), _banded(r, "feature"),
              say.significant(r["gradient_norm"]), _banded(r, "gradient"), str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
     return Table("probed", "Norms, geometric means over seeds and the second half of training, of features also the mean over decoder blocks. The "
-                 "theory predicts their order by the sum of squared factors; a dash: the method has no fixed factor. Oscillation: half the band in a moving window of 9 probes. In brackets: over the norm.",
+                 "theory predicts their order by the sum of squared factors; a dash: the method has no fixed factor. Oscillation: half the band in a "
+                 "moving window of 9 probes. In brackets: over the norm.",
                  ("cell", "skips", "method", "sum of squares", "feature norm", "its oscillation", "gradient norm", "its oscillation", "seeds"),
                  rows, frozenset({1, *range(3, 9)}))
 
@@ -183,8 +184,8 @@ def responses(report: Report) -> Table:
     rows = [(r["cell"], str(r["skips"]), r["method"], _fixed(r["bound"]), say.significant(r["input_sensitivity"]),
              say.significant(r["update_ratio"]), _spikes(r), str(r["n"])) for r in (report["stability"] or {}).get("rows", [])]
     return Table("responses", "Response of the output to the worst small change of the input. Its bound in the theory, with all Lipschitz constants 1, "
-                 "is the sum of the factors + 1; a dash: the method has no fixed factor. Update: norm of a step over the norm of the weights. Spikes of the loss: mean "
-                 "count, and the largest over the median before it.",
+                 "is the sum of the factors + 1; a dash: the method has no fixed factor. Update: norm of a step over the norm of the "
+                 "weights. Spikes of the loss: mean count, and the largest over the median before it.",
                  ("cell", "skips", "method", "bound", "response", "update", "spikes", "seeds"), rows, frozenset({1, *range(3, 8)}))
 
 
@@ -231,7 +232,8 @@ def ranks(report: Report) -> Table:
     if len(rows) > 1:
         rows.append(("mean", *(_rho([r["rho"] for r in section["rank_means"] if r["quantity"] == quantity]) for quantity in RANKED)))
     return Table("ranks", "Spearman's correlation of the theory's predictions with what was measured, over the arms with fixed factors. Predictions: for the "
-                 "response the bound, else the sum of squares. Norm: of the shallowest decoder block. Of each block: over arms and decoder blocks i, the sum of squares from skip i to the deepest. "
+                 "response the bound, else the sum of squares. Norm: of the shallowest decoder block. Of each block: over arms and "
+                 "decoder blocks i, the sum of squares from skip i to the deepest. "
                  "+1: the same order; a single value of so few arms says little.", ("cell", *RANKED.values()), rows, frozenset(range(1, len(RANKED) + 1)))
 
 
@@ -278,7 +280,8 @@ def _rung(row: dict[str, Any], fraction: float) -> str:
 def _reached(row: dict[str, Any]) -> Row:
     if not row["n"] or row["withheld"]:
         return say.DASH, say.DASH
-    return tuple(f"{row['reached'][side]}/{row['n']} [{row['reach_rates'][side]['low']:.2f}, {row['reach_rates'][side]['high']:.2f}]" for side in ("baseline", "arm"))
+    rates = row["reach_rates"]
+    return tuple(f"{row['reached'][side]}/{row['n']} [{rates[side]['low']:.2f}, {rates[side]['high']:.2f}]" for side in ("baseline", "arm"))
 
 
 def _reach(row: dict[str, Any], axis: str) -> str:
