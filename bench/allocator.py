@@ -1,8 +1,8 @@
 """The heap of a trainer: memory that was freed is kept, and its first GB lies in pages of 2 MB. No result depends on it.
 
 glibc hands large blocks back to the kernel at every free, and every next one comes back page by page: kept, there are ten times
-fewer page faults in training and sampling the miniatures. And a step walks through more memory than a processor finds its way
-in by pages of 4 KB: a tenth of the step went into looking them up (docs/speed.md).
+fewer page faults in training and sampling the miniatures. And a step walks through tens of megabytes, where looking up pages of
+4 KB takes time (docs/speed.md has how much).
 """
 
 from __future__ import annotations

@@ -9,7 +9,13 @@ import signal
 from multiprocessing import forkserver
 
 ORPHANED = 255  # exit code that multiprocessing gives a worker whose forkserver is gone
-ALONE = "the process that workers are forked from was killed; the same command goes on where it was"
+
+
+class Gone(RuntimeError):
+    """It was killed."""
+
+    def __init__(self) -> None:
+        super().__init__("the process that workers are forked from was killed; the same command goes on where it was")
 
 
 def warm_up() -> None:

@@ -74,14 +74,12 @@ def _train(suite: Suite, root: Path, data: Path, only: str | None, wanted: list[
                 progress.show()
                 time.sleep(0.5)
             progress.show()
-        if forked.ORPHANED in pool.codes():
-            print(forked.ALONE, file=sys.stderr)
         return pool.codes()
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
         raise
-    except (EOFError, ConnectionError):
-        print(forked.ALONE, file=sys.stderr)
+    except forked.Gone as gone:
+        print(gone, file=sys.stderr)
         return [1]
     finally:
         if pool:
@@ -102,11 +100,16 @@ class Pool:
 
     def _start(self, slot: int) -> BaseProcess:
         process = self.context.Process(target=_enter, args=(range(slot * self.gpus, (slot + 1) * self.gpus), *self.arguments), daemon=True)
-        process.start()
+        try:
+            process.start()
+        except (EOFError, ConnectionError):
+            raise forked.Gone from None
         return process
 
     def alive(self) -> bool:
-        """Whether a worker is at work; replaces those that died by a signal."""
+        """Whether a worker is at work; replaces those that died by a signal. Gone, if what they are forked from did."""
+        if forked.ORPHANED in self.codes():
+            raise forked.Gone
         for slot, process in enumerate(self.processes):
             if process.exitcode is not None and process.exitcode < 0 and self.revivals:
                 print(f"worker {process.pid} died of signal {-process.exitcode}; another takes its place", file=sys.stderr)

@@ -155,6 +155,14 @@ def test_a_killed_forkserver_is_one_line(tiny, tmp_path, data, training):
         assert process.returncode == 0 or "forked from was killed" in err and "Traceback" not in err, err
 
 
+def test_a_reader_that_has_seen_enough_is_no_killed_process(tiny, tmp_path, data):
+    command = [sys.executable, "-m", "bench", "run", tiny(budget=3200, arms=["none"]), "--root", tmp_path / "runs", "--data", data, "--sync-every", "0"]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "to train" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0 and process.stderr.read() == ""
+
+
 def _parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
