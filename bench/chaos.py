@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from bench.plan import Run, plan
-from bench.suite import load
+from bench.planning.plan import Run, plan
+from bench.planning.suite import load
 
 SUITE = """\
 title: Chaos
@@ -121,7 +121,7 @@ def _start(run: Run, root: Path, data: Path) -> tuple[BaseProcess, Any]:
 
 
 def _train(run: Run, root: Path, data: Path, phase: Any) -> None:
-    from bench.train import Trainer, execute
+    from bench.training.trainer import Trainer, execute
 
     for number, name in enumerate(PHASES):
         if number:
@@ -146,7 +146,7 @@ def outcome(run: Run, root: Path) -> tuple[str, list[dict]]:
 
     import torch
 
-    from bench import checkpoint
+    from bench.runs import checkpoint
 
     folder = run.folder(root)
     state, _ = checkpoint.load(folder / "checkpoints", run.hash, (folder / "events.jsonl").stat().st_size)

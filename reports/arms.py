@@ -13,8 +13,8 @@ from reports import stats
 from reports.cells import curves
 from reports.comparison import Comparison, compare
 from reports.gates import NULL, Failure
-from reports.reading import number
-from reports.records import Records
+from reports.records.reading import number
+from reports.records.suite_records import Records
 from reports.targets import FLAT
 
 TRAINING_FLOPS = 3  # forward and backward passes, in units of a forward pass

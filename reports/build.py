@@ -15,8 +15,8 @@ from reports.arms import Arm, arms
 from reports.cells import bands, cell, profile, run_row
 from reports.comparison import Comparison
 from reports.pooled import null_test, pool
-from reports.reading import PROTOCOL
-from reports.records import Records
+from reports.records.reading import PROTOCOL
+from reports.records.suite_records import Records
 from reports.schema import SCHEMA, Report
 from reports.stability import stability
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from reports.crossing import Curve
 from reports.gates import NULL, Failure
-from reports.reading import number
-from reports.records import ROLES, Records
+from reports.records.reading import number
+from reports.records.suite_records import ROLES, Records
 from reports.targets import curve
 
 NOT_FROZEN = "targets not frozen"

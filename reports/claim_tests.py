@@ -24,11 +24,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from reports import formats, labels as labels_of, sentences, stability, words
+from reports import formats, sentences, stability, words
+from reports.records import labels as labels_of
 from reports.cells import curves
 from reports.comparison import Comparison, compare, spread
 from reports.evidence import Evidence, Finding, Part, Step, all_of, clean, pool, ratio, side, silent, single
-from reports.reading import number
+from reports.records.reading import number
 
 UNGROWN = "no seed with every depth of a family, or a single depth"
 DEFAULT_LABEL = re.compile(r"^(?P<name>[^(]+)(\((?P<parameters>.*)\))?$")

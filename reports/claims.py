@@ -11,7 +11,7 @@ from typing import Any
 from reports.arms import Arm
 from reports.claim_tests import RULES, TESTS, tested
 from reports.evidence import Evidence, Finding
-from reports.records import Records
+from reports.records.suite_records import Records
 
 HERE = Path(__file__).parent
 TAGS = {"V": "published", "C": "computed", "U": "unverified"}

@@ -22,7 +22,7 @@ from typing import Any
 from reports import reference
 from reports.build import build
 from reports.figures import figures
-from reports.records import read
+from reports.records.suite_records import read
 from reports.tables import MADE
 
 WANTED = re.compile(r"(<!-- (?P<kind>table|figure) (?P<suite>[\w.-]+) (?P<name>[\w.-]+)(?: (?P<path>[\w./-]+))? -->\n)(?P<old>.*?)(<!-- end -->)", re.DOTALL)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from reports import formats, labels as labels_of, stats, words
+from reports import formats, stats, words
+from reports.records import labels as labels_of
 from reports.arms import Arm
 from reports.comparison import spread
 from reports.gates import NULL
-from reports.records import Records
+from reports.records.suite_records import Records
 from reports.stats import Interval
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.cells import run_row
-from reports.records import read
+from reports.records.suite_records import read
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -12,9 +12,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from reports import labels
-from reports.reading import short
-from reports.records import Records
+from reports.records import labels
+from reports.records.reading import short
+from reports.records.suite_records import Records
 
 NULL = "A/A"  # the label of the null arm in reports
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from reports.reading import number
-from reports.records import Records
+from reports.records.reading import number
+from reports.records.suite_records import Records
 
 NETWORK = ("params", "backbone_params", "method_params", "flops")
 

@@ -10,7 +10,7 @@ from typing import Any
 from reports.build import build, encode
 from reports.figures import Figure
 from reports.formats import finite, plural
-from reports.records import Records, read, with_baseline
+from reports.records.suite_records import Records, read, with_baseline
 from reports.sentences import PROGRESS
 from reports.table import Table, inline
 

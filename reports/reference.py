@@ -15,7 +15,7 @@ from typing import Any
 from scipy import stats
 
 from reports import formats
-from reports.records import Records
+from reports.records.suite_records import Records
 
 FOLDER = Path(__file__).parent / "reference"
 LEAST = 3  # pairs of a speedup that is compared
@@ -24,7 +24,7 @@ LEVEL = 0.01  # that any comparison of an agreeing sweep falls outside, over all
 
 def load(suite: str, folder: Path = FOLDER) -> dict[str, Any] | None:
     """The reference of a suite, None if there is none; ValueError, one line, if it is of another schema."""
-    from reports.reading import read_object
+    from reports.records.reading import read_object
     from reports.schema import SCHEMA
 
     path = folder / f"{suite}.json"

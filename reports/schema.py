@@ -365,7 +365,7 @@ class Probed(TypedDict):
     feature_shallowest: float  # the same, mean over the second half of training
     feature_norm: float  # ||h|| of the decoder blocks, mean over blocks and the second half of training
     kappas: list[float] | None  # the factors, shallowest skip first; null for a method without fixed ones
-    blocks: dict[str, dict[str, list[float]]]  # feature and gradient: norm and oscillation of each block, see bench/probes.py
+    blocks: dict[str, dict[str, list[float]]]  # feature and gradient: norm and oscillation of each block, see bench/training/probes.py
     feature_oscillation: float  # its mean half band in a moving window
     feature_oscillation_relative: float  # this over the norm, mean over blocks
     feature_oscillation_detrended: float | None  # its mean half band without each window's line; null in older records

@@ -18,8 +18,8 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from reports import stats
-from reports.reading import WINDOW, number
-from reports.records import Records
+from reports.records.reading import WINDOW, number
+from reports.records.suite_records import Records
 
 QUANTITIES = ("feature_norm", "feature_oscillation", "feature_oscillation_relative", "feature_oscillation_detrended", "gradient_norm",
               "gradient_oscillation", "gradient_oscillation_relative", "gradient_oscillation_detrended", "update_ratio", "input_sensitivity")

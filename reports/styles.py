@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.labels import bare
+from reports.records.labels import bare
 
 # Okabe and Ito's palette for the colour-blind, without its yellow, which white swallows.
 BLACK, GREY, BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (

@@ -13,7 +13,7 @@ from scipy import stats as tests
 
 from reports import formats, stats, words
 from reports.build import build, encode, plain
-from reports.records import read
+from reports.records.suite_records import read
 from reports.table import Table
 
 

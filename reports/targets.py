@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.crossing import Curve, fit, mean_log
-from reports.reading import PROTOCOL, number
+from reports.records.reading import PROTOCOL, number
 
 AT = 0.6  # the target is what the pilots reach at this fraction of the budget
 LADDER = (0.2, 0.4, 0.6, 0.8)

@@ -8,7 +8,7 @@ from tiny_suite import TINY
 
 from bench import chaos
 from bench.chaos import campaign
-from bench.train import Trainer
+from bench.training.trainer import Trainer
 
 
 @pytest.fixture

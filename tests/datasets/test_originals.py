@@ -25,7 +25,7 @@ import pytest
 from PIL import Image
 
 import datasets
-from bench.cli import main
+from bench.cli.parser import main
 from bench.errors import is_bad_input
 from datasets import Options, Store, celeba64, cifar10, imagenet64
 

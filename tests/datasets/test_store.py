@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import datasets
-from bench.cli import main
+from bench.cli.parser import main
 from datasets import Store, Writer
 from datasets.digits import DATASET
 

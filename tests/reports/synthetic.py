@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from reports import Curve, labels
-from reports.reading import summarize
+from reports import Curve
+from reports.records import labels
+from reports.records.reading import summarize
 from reports.targets import derive
 
 TAU = 100_000

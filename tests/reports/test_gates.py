@@ -9,7 +9,7 @@ import synthetic
 
 import reports
 from reports.build import build
-from reports.records import read as records
+from reports.records.suite_records import read as records
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import synthetic
 
 import reports
-from reports.records import read
+from reports.records.suite_records import read
 from reports.stability import exponents, family, stability
 
 CELLS = {"digits/uvit-xs": 4, "digits/uvit-xs-d12": 6, "digits/uvit-xs-d16": 8}

@@ -10,7 +10,7 @@ import synthetic
 import reports
 from reports import embed, reference, sweeps
 from reports.build import build
-from reports.records import read
+from reports.records.suite_records import read
 
 ARMS = {"inv_sqrt2": 1.0, "constant": 1.3}
 
@@ -123,7 +123,7 @@ def test_a_run_that_found_something_else_does_not(committed, tmp_path):
 
 def checked(root, capsys):
     """What `python -m bench check s` returns and prints."""
-    from bench import verbs
+    from bench.cli import verbs
 
     code = verbs.check(argparse.Namespace(suite="s", root=root))
     return code, capsys.readouterr().out.splitlines()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthetic import IMAGES, TAU, config, distances, events
 
-from reports.reading import summarize
+from reports.records.reading import summarize
 from reports.targets import derive
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import suite as suites
+from bench.planning import suite as suites
 from bench.chaos import outcome
-from bench.plan import plan
+from bench.planning.plan import plan
 from tiny_suite import TINY
 from cluster import Cluster, missing, wait
 from sweep import LONG, LongRun, Sweep
@@ -47,7 +47,7 @@ def sweep(cluster: Cluster, tmp_path: Path, data: Path) -> Iterator[Sweep]:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[str, list[dict]]:
     """The outcome of the one long run, trained here without a cluster."""
-    from bench.train import execute
+    from bench.training.trainer import execute
 
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "long.yaml").write_text(yaml.safe_dump({**TINY, **LONG}))

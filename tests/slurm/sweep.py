@@ -13,10 +13,10 @@ from pathlib import Path
 
 import yaml
 
-from bench import suite as suites
+from bench.planning import suite as suites
 from bench.chaos import outcome
-from bench.plan import Run, plan
-from bench.record import state
+from bench.planning.plan import Run, plan
+from bench.runs.record import state
 from tiny_suite import TINY
 from cluster import Cluster, signalled, stopped, wait
 

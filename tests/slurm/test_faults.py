@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bench.record import state
+from bench.runs.record import state
 from cluster import below, living, wait
 
 INTERVAL = 40960 // 16  # images between checkpoints

@@ -14,7 +14,7 @@ from collections import Counter
 import pytest
 
 from bench.chaos import outcome
-from bench.record import state
+from bench.runs.record import state
 from cluster import wait
 from sweep import HERE, Sweep
 
@@ -74,7 +74,7 @@ def test_the_tree_may_change_after_submission(cluster, sweep, tmp_path, data):
     edited = Sweep(cluster, tmp_path, data, tree)
     edited.write("snap")
     edited.submit("--runs-per-job", "12")
-    (tree / "bench" / "train.py").write_text("raise SystemExit('edited')\n")
+    (tree / "bench" / "training" / "trainer.py").write_text("raise SystemExit('edited')\n")
     (tree / "models" / "__init__.py").write_text("raise SystemExit('edited')\n")
     (tmp_path / "snap.yaml").write_text("edited: yes\n")
     edited.wait()
@@ -82,7 +82,7 @@ def test_the_tree_may_change_after_submission(cluster, sweep, tmp_path, data):
     records = list(edited.path.glob("*/events.jsonl"))
     assert len(records) == 12 and all((path.parent / "result.json").is_file() for path in records), edited.log()
     digests = {json.loads(path.read_text().splitlines()[0])["code"] for path in records}
-    from bench import snapshot
+    from bench.launching import snapshot
 
     assert digests == {snapshot.digest(edited.path / "code" / code)}
 

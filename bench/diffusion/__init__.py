@@ -1,0 +1,1 @@
+"""The diffusion: schedules, samplers, and the keyed draws of training."""

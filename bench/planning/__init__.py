@@ -1,0 +1,1 @@
+"""What is trained: suites, run specs, plans, costs."""

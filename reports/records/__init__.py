@@ -1,0 +1,1 @@
+"""What run folders hold: the one definition, for the harness that writes them and the reports that read them."""

@@ -1,0 +1,224 @@
+"""The way to an MLflow store: one writer at a time, addresses, and real servers that die, lag or refuse."""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from mlflow import MlflowClient
+from projected import CELL, ROOT, by_run, content, end, free_port, histories, live, serve, write
+
+from bench.tracking import store as mlflow_store
+from bench.tracking import projection
+from bench.planning import suite as suites
+from bench.errors import BadInput
+from bench.planning.plan import plan
+
+
+def test_a_creation_that_was_sent_twice_leaves_one_run(root, second, monkeypatch):
+    """The first answer got lost, so the client asked again; the same for a run's parent."""
+    create = MlflowClient.create_run
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", lambda *a, **k: (create(*a, **k), create(*a, **k))[1])
+        projection.sync(root, "tiny")
+    assert len(live(projection.default_uri(root))) == 6
+    write(second.folder(root), second.config, 6, done=True)
+    projection.sync(root, "tiny")
+    facts, points, _ = content(root)
+    assert len(facts) == 3 and all(facts[name][3] == CELL for name in facts if name != CELL)
+    assert len(points[second.id, "loss"]) == 6
+
+
+def test_two_at_the_same_moment(bare):
+    """On a database that is not there yet; the one that waits says for whom."""
+    command = [sys.executable, "-m", "bench", "sync", "tiny", "--root", str(bare)]
+    processes = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0] and len(by_run(projection.default_uri(bare))) == 3
+    assert all(len(v) == len(set(v)) for v in histories(projection.default_uri(bare)).values())
+    assert any(f"sync: process {process.pid} is writing to MLflow" in text for process in processes for text in said)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_watch_that_waits_for_its_turn_can_be_ended(root, number, code):
+    """By Ctrl-C at once; SIGTERM asks for a last pass, which has its turn."""
+    command = [sys.executable, "-m", "bench", "sync", "tiny", "--root", str(root), "--watch", "1"]
+    with (root / ".mlflow.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert "waiting for it" in process.stderr.readline()
+        process.send_signal(number)
+        if code:
+            assert process.wait(20) == code and "what is missing comes with the next sync" in process.stderr.read()
+    assert process.wait(120) == code
+    assert code or len(by_run(projection.default_uri(root))) == 3
+
+
+def test_a_last_pass_does_not_wait_for_ever(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mlflow_store, "LAST", 0.2)
+    with mlflow_store.one_writer(tmp_path), pytest.raises(KeyboardInterrupt), mlflow_store.one_writer(tmp_path, [signal.SIGTERM]):
+        pass
+    assert f"process {os.getpid()} is writing" in capsys.readouterr().err
+
+
+def test_a_server_killed_in_the_middle_loses_and_duplicates_nothing(root, second, schema, monkeypatch):
+    """kill -9 with the points of a run in and its watermark not; the run goes back and on before the server returns."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    shutil.copy(schema, root / "server.db")
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    process = serve(root, port)
+    log_batch = MlflowClient.log_batch
+
+    def dying(self, run_id, metrics=(), **kwargs):
+        log_batch(self, run_id, metrics=metrics, **kwargs)
+        if any(metric.key == "loss" for metric in metrics):
+            end(process)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", dying)
+    with pytest.raises(projection.Unreachable, match="stopped answering; nothing is lost"):
+        projection.sync(root, "tiny", uri)
+    monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+    with pytest.raises(projection.Unreachable, match="does not answer"):
+        projection.sync(root, "tiny", uri)
+    for run in plan(suites.load(str(root / "tiny.yaml")))[:2]:
+        write(run.folder(root), run.config, 6, done=True, clock=5000.0)
+    process = serve(root, port)
+    try:
+        projection.sync(root, "tiny", uri)
+        assert projection.sync(root, "tiny", uri).changed == 0
+        found, names = histories(uri, clock=False), set(by_run(uri))
+    finally:
+        end(process)
+    projection.sync(root, "tiny")
+    assert found == histories(projection.default_uri(root), clock=False) and len(names) == 3
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Hands requests on to a server; the answer of every third comes too late, after the client has gone."""
+
+    target, late, count = 0, 3.0, 0
+
+    def _pass(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        request = Request(f"http://127.0.0.1:{self.target}{self.path}", body or None, method=self.command,
+                          headers={"Content-Type": self.headers.get("Content-Type", "application/json")})
+        try:
+            with urlopen(request, timeout=60) as answer:
+                status, content = answer.status, answer.read()
+        except HTTPError as error:
+            status, content = error.code, error.read()
+        Slow.count += 1
+        if Slow.count % 3 == 0:
+            time.sleep(self.late)
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:
+            pass
+
+    do_GET = do_POST = do_PATCH = do_PUT = _pass
+
+    def log_message(self, *words):
+        pass
+
+
+def test_a_slow_server_gets_nothing_twice(root, second, schema, monkeypatch):
+    """A request whose answer does not come in time was done all the same; it is sent again."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    shutil.copy(schema, root / "server.db")
+    Slow.target = free_port()
+    process = serve(root, Slow.target)
+    slow = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=slow.serve_forever, daemon=True).start()
+
+    def project():
+        for _ in range(20):
+            try:
+                return projection.sync(root, "tiny", f"http://127.0.0.1:{slow.server_port}")
+            except projection.Unreachable:
+                continue
+        raise AssertionError("never done")
+
+    try:
+        project()
+        write(second.folder(root), second.config, 6, done=True)
+        project()
+        found = histories(f"http://127.0.0.1:{Slow.target}", clock=False)
+    finally:
+        slow.shutdown()
+        end(process)
+    assert Slow.count > 10
+    projection.sync(root, "tiny")
+    assert found == histories(projection.default_uri(root), clock=False)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers everything with the same."""
+
+    status, body = 200, b""
+
+    def do_GET(self):
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.mark.parametrize(("status", "body", "message"), [
+    (403, "<html>\nno</html>", "refuses with status 403"), (404, "<html></html>", "refuses with status 404"),
+    (401, '{"error_code": "UNAUTHENTICATED", "message": "who\\nare you"}', "refuses with status 401: UNAUTHENTICATED: who are you"),
+    (403, '{"detail": "keep out"}', "refuses: {'detail': 'keep out'}"),
+    (503, "later", "answers with status 503; nothing is lost, sync again"),
+    (200, "<html>\nlog in</html>", "answers, but not as an MLflow server does"), (200, "{}", "answers, but not as an MLflow server does"),
+    (200, '{"experiment": 3}', "answers, but not as an MLflow server does")])
+def test_a_server_that_refuses_is_one_line_that_says_so(root, monkeypatch, status, body, message):
+    """Of the kind after which `sync --watch` goes on: proxies come and go."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setattr(Refusing, "status", status)
+    monkeypatch.setattr(Refusing, "body", body.encode())
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(projection.Unreachable, match=f"tracking address: http://me:\\*\\*\\*@127.0.0.1:{server.server_port} {message}") as caught:
+            projection.sync(root, "tiny", f"http://me:secret@127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+    assert "\n" not in str(caught.value) and "secret" not in str(caught.value) and "restore" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("uri", "message"), [
+    ("ftp://x", "tracking address: 'ftp://x' is unknown; choose from sqlite"), ("http://127.0.0.1:1", "does not answer"),
+    ("http://127.0.0.1:x", "does not answer"), ("sqlite:", "'sqlite:' is no database's .*choose from sqlite:///FILE"),
+    ("postgresql://me:secret@h/d", r"postgresql://me:\*\*\*@h/d needs the Python module psycopg"), ("mysql://h/d", "needs the Python module"),
+    ("sqlite:////nowhere/at/all.db", "cannot be opened .*unable to open"), ("sqlite:////dev/null/x", "cannot be opened"),
+    (f"sqlite:///{__file__}", "cannot be opened .*not a database")])
+def test_an_address_that_leads_nowhere_is_one_line(root, uri, message):
+    with pytest.raises(BadInput, match=message) as caught:
+        projection.sync(root, "tiny", uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_experiment_deleted_in_mlflow_is_one_line(root):
+    projection.sync(root, "tiny")
+    client = MlflowClient(projection.default_uri(root))
+    client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
+    with pytest.raises(BadInput, match="experiment 'tiny' was deleted in MLflow; bring it back with: mlflow experiments restore"):
+        projection.sync(root, "tiny")
