@@ -11,8 +11,11 @@ import json
 import math
 import sys
 from pathlib import Path
-from types import UnionType
 from typing import Any
+
+from reports.records.files import Keys, checked, read_json, read_object
+
+__all__ = ["checked", "number", "read_events", "read_json", "read_object", "read_run", "short", "summarize"]
 
 PROTOCOL = 1  # the version of the measurement protocol this reader knows
 TRAIN = b'{"event": "train"'  # how the lines begin that there are many of
@@ -22,41 +25,11 @@ WINDOW = 9  # consecutive points of a series in which its band is read
 GATES = 16  # points of training at which a summary keeps them
 
 # What a file must hold, and of which type.
-Keys = dict[str, type | UnionType]
 CONFIG: Keys = {"run": str, "suite": str, "role": str, "pair": int | None, "hash": str, "label": str, "spec": dict}
 RESULT: Keys = {"run": str, "suite": str, "hash": str, "dataset": str, "backbone": str, "method": str, "seed": int, "role": str, "pair": int | None,
                 "status": str, "images": int, "seconds": float | int, "budget": float | int, "evaluations": list, "noise": list, "start": dict, "spec": dict}
 MEASURED: Keys = {"images": int, "seconds": float | int | str, "fid": float | int | str}  # each evaluation
 PLANNED: Keys = {"images": list, "samples": int, "sampler": str, "extractor": str}  # the evaluation of a configuration
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file; ValueError, one line, if it is not there or not JSON."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: not there") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-
-
-def read_object(path: Path, keys: Keys) -> dict:
-    """A JSON object that has at least `keys`, of their types; ValueError, one line, naming the first that it lacks."""
-    return checked(path, read_json(path), keys)
-
-
-def checked(where: object, content: Any, keys: Keys) -> dict:
-    """The content, if it is an object that has at least `keys`, of their types; else ValueError, one line, with `where` and the key."""
-    if not isinstance(content, dict):
-        raise ValueError(f"{where}: holds no object but {type(content).__name__}")
-    for key, kind in keys.items():
-        if key not in content:
-            raise ValueError(f"{where}: lacks {key!r}; needed are {', '.join(keys)}")
-        if not isinstance(content[key], kind):
-            raise ValueError(f"{where}: {key} is {str(content[key])[:40]!r}, not of the type {getattr(kind, '__name__', kind)}")
-    return content
 
 
 def read_events(folder: Path, train: bool = True, live: bool = False) -> list[dict]:
