@@ -6,8 +6,9 @@ PYTHON ?= python3
 KILLS  ?= 100
 CLUSTER ?= slurm
 BENCH   = .venv/bin/python -m bench
+FAST    = tests/bench/planning/test_suite.py tests/bench/planning/test_plan.py tests/bench/runs tests/bench/diffusion tests/reports/records tests/reports/analysis
 
-.PHONY: help setup reproduce smoke test ui perf lock latent calibrate tables chaos sweep test-slurm
+.PHONY: help setup reproduce smoke check test ui perf lock latent calibrate tables chaos sweep test-slurm
 
 help:       ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -35,6 +36,12 @@ reproduce: setup  ## train SUITE (quick) and write its report; the same command 
 smoke:      ## the same for the suite smoke, in two minutes
 	@$(MAKE) --no-print-directory reproduce SUITE=smoke
 
+check: setup  ## format, lint, types and the fast tests: under a minute
+	.venv/bin/ruff format --check --quiet .
+	.venv/bin/ruff check --quiet .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest $(FAST)
+
 test: setup latent  ## run the tests, all but those of tests/slurm
 	.venv/bin/python -m pytest
 	@echo "tests/slurm (a real cluster on this machine) is left out: make test-slurm installs what it needs, as root, and runs it"
@@ -52,14 +59,14 @@ ui: setup   ## open MLflow on what is synced, on this machine only
 perf: setup  ## training throughput and overhead, as ratios in one process
 	$(BENCH) perf --data $(DATA)
 
-chaos: setup  ## kill runs at 100 random instants and compare them with undisturbed ones, bit for bit
-	.venv/bin/python -m bench.chaos --kills $(KILLS)
+chaos: setup  ## kill runs at 100 random instants, warn them at 50, and compare them with undisturbed ones, bit for bit
+	.venv/bin/python -m tests.tools.chaos --kills $(KILLS)
 
-calibrate: setup  ## simulate suites: are the intervals of the report what they say? writes docs/calibration.md
-	.venv/bin/python -m reports.calibrate --out docs/calibration.md
+calibrate: setup  ## simulate suites: are intervals and verdicts what they say? writes docs/calibration.md
+	.venv/bin/python -m reports.calibration --out docs/calibration.md
 
 tables: setup  ## renew the result tables of README and docs, from ROOT where a sweep is complete, else from the reference
-	.venv/bin/python -m reports.embed --root $(ROOT) README.md docs/*.md
+	.venv/bin/python -m reports.report.embed --root $(ROOT) README.md docs/*.md
 
 lock:       ## renew both lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.lock

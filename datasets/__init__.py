@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from datasets import celeba64, cifar10, coco256, digits, imagenet64, patches, scenes, shapes
-from datasets.parallel import cores
+from datasets.parallel import KEPT, cores
 from datasets.store import Dataset, Options, Store, Writer
 
 __all__ = ["DATASETS", "Dataset", "Options", "Store", "Writer", "get", "prepare"]
 
+DEFAULTS = Options()
 MODULES = (cifar10, celeba64, imagenet64, coco256, digits, patches, shapes, scenes)
 DATASETS: dict[str, Dataset] = {module.DATASET.name: module.DATASET for module in MODULES}
 
@@ -22,7 +23,7 @@ def get(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def prepare(name: str, root: Path, options: Options = Options()) -> Store:
+def prepare(name: str, root: Path, options: Options = DEFAULTS) -> Store:
     """Prepare `name` under the folder `root` unless it is there already, and open it.
 
     ValueError, one line, for bad originals, a full disk, or a dataset that needs originals and got none. What an
@@ -36,8 +37,8 @@ def prepare(name: str, root: Path, options: Options = Options()) -> Store:
                 if not Store.exists(root, name):  # another process may have made it while this one waited
                     dataset.prepare(writer, replace(options, workers=options.workers or cores()))
         except OSError as error:
-            raise ValueError(f"dataset {name}: {error.filename or root}: {error.strerror or error}; what was prepared so far "
-                             "is kept, the same command goes on") from error
+            what = f"{error.filename or root}: {error.strerror or error}"
+            raise ValueError(f"dataset {name}: {what}; {KEPT}") from error
     return Store.open(root, name)
 
 
@@ -45,8 +46,8 @@ def _check(dataset: Dataset, root: Path, options: Options) -> None:
     if dataset.originals is None and options.source is not None:
         raise ValueError(f"--source: {options.source} is not used; {dataset.name} needs no originals")
     if dataset.originals is not None and options.source is None:
-        raise ValueError(f"dataset {dataset.name}: not prepared in {root}; run: python -m bench data prepare "
-                         f"{dataset.name} --source PATH, where PATH is {dataset.originals}")
+        command = f"python -m bench data prepare {dataset.name} --source PATH, where PATH is {dataset.originals}"
+        raise ValueError(f"dataset {dataset.name}: not prepared in {root}; run: {command}")
     for field in ("autoencoder", "text_encoder"):
         if getattr(options, field) and dataset.name != "coco256":
             raise ValueError(f"--{field.replace('_', '-')}: is not used by {dataset.name}; only by coco256")

@@ -29,8 +29,8 @@ def prepare(writer: Writer, options: Options) -> None:
     items = originals.by_name(originals.items(path))
     missing = sorted(train - items.keys())
     if missing and not options.partial:
-        raise ValueError(f"{path}: {len(missing):,} images of {PARTITION} are missing, the first {missing[0]}; "
-                         "give --partial to prepare the others all the same (it is recorded)")
+        what = f"{len(missing):,} images of {PARTITION} are missing, the first {missing[0]}"
+        raise ValueError(f"{path}: {what}; give --partial to prepare the others all the same (it is recorded)")
     chosen = [items[name] for name in sorted(train & items.keys())]
     writer.facts |= originals.check_count("celeba64", path, len(chosen), DATASET.count or 0, options.partial)
     writer.facts["reference"] = {"array": "images", "count": min(REFERENCE, len(chosen))}
@@ -58,7 +58,8 @@ def convert(items: Sequence[Item]) -> np.ndarray:
 def _one(item: Item) -> np.ndarray:
     image = item.image()
     if image.size != (178, 218):
-        raise originals.Unreadable(f"{item.path}: {item.name} is {image.size[0]}x{image.size[1]}, aligned faces are 178x218")
+        size = f"{image.size[0]}x{image.size[1]}"
+        raise originals.Unreadable(f"{item.path}: {item.name} is {size}, aligned faces are 178x218")
     return originals.to_array(image.crop(BOX).resize((64, 64), Image.Resampling.BILINEAR))
 
 
@@ -72,9 +73,6 @@ def download(folder: Path) -> None:
             download_file_from_google_drive(file_id, str(folder), name, md5)
 
 
-DATASET = Dataset(
-    name="celeba64", shape=(3, 64, 64), count=162_770,
-    about="CelebA, 162,770 faces of the train split",
-    recipe="rows 57..185 and columns 25..153 of the aligned 218x178 image, PIL bilinear to 64x64; ordered by name",
-    originals=ORIGINALS, prepare=prepare, download=download,
-)
+ABOUT = "CelebA, 162,770 faces of the train split"
+RECIPE = "rows 57..185 and columns 25..153 of the aligned 218x178 image, PIL bilinear to 64x64; ordered by name"
+DATASET = Dataset("celeba64", (3, 64, 64), ABOUT, RECIPE, prepare, ORIGINALS, count=162_770, download=download)

@@ -23,8 +23,8 @@ ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 PIXELS = 3 * 32 * 32
 ORIGINALS = f"{ARCHIVE} or the folder {FOLDER}"
-ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-           ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+ALLOWED |= {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
 
 
 class _Arrays(pickle.Unpickler):
@@ -47,19 +47,21 @@ def prepare(writer: Writer, options: Options) -> None:
 
 def _batches(path: Path) -> list[tuple[str, bytes]]:
     """(name, bytes) of the training batches; in a miniature some may be missing."""
+    found: dict[str, bytes] = {}
     if path.is_dir():
         found = {name: (path / name).read_bytes() for name in BATCHES if (path / name).is_file()}
     else:
         try:
             with tarfile.open(path) as archive:
-                members: dict[str, tarfile.TarInfo] = {}
+                members: dict[str, str] = {}  # the batches' names to those in the archive
                 for member in archive:
                     name = Path(member.name).name
-                    if member.isfile() and name in BATCHES and members.setdefault(name, member) is not member:
-                        twice = f"{members[name].name} and {member.name}"
-                        raise ValueError(f"{path}: {twice} are two batches of one name; is it the published archive?")
-                found = {name: archive.extractfile(members[name]).read() for name in BATCHES if name in members}
-                while archive.fileobj.read(1 << 20):  # a checksum stands at the end of the compressed stream
+                    if name in BATCHES and member.isfile() and (file := archive.extractfile(member)):
+                        if name in members:
+                            twice = f"{members[name]} and {member.name} are two batches of one name"
+                            raise ValueError(f"{path}: {twice}; is it the published archive?")
+                        members[name], found[name] = member.name, file.read()
+                while archive.fileobj and archive.fileobj.read(1 << 20):  # a checksum ends the compressed stream
                     pass
         except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             raise ValueError(f"{path}: not a whole archive ({' '.join(str(error).split())})") from None
@@ -76,7 +78,8 @@ def _images(path: Path, name: str, content: bytes) -> np.ndarray:
     except Exception as error:  # a pickle of something else, or a damaged one, raises what it likes
         raise ValueError(f"{path}: {name} is no batch of CIFAR-10 ({' '.join(str(error).split())})") from None
     if found != ("uint8", PIXELS):
-        raise ValueError(f"{path}: {name} is no batch of CIFAR-10 (rows of {found[1:]} {found[0]}, expected {PIXELS} uint8)")
+        rows = f"rows of {found[1:]} {found[0]}, expected {PIXELS} uint8"
+        raise ValueError(f"{path}: {name} is no batch of CIFAR-10 ({rows})")
     return np.ascontiguousarray(data).reshape(-1, *DATASET.shape)
 
 
@@ -88,9 +91,5 @@ def download(folder: Path) -> None:
     download_url(CIFAR10.url, str(folder), ARCHIVE, CIFAR10.tgz_md5)
 
 
-DATASET = Dataset(
-    name="cifar10", shape=(3, 32, 32), count=50_000,
-    about="CIFAR-10, 50,000 training images",
-    recipe="the five training batches in order; no crop, no resize",
-    originals=ORIGINALS, prepare=prepare, download=download,
-)
+ABOUT, RECIPE = "CIFAR-10, 50,000 training images", "the five training batches in order; no crop, no resize"
+DATASET = Dataset("cifar10", (3, 32, 32), ABOUT, RECIPE, prepare, ORIGINALS, count=50_000, download=download)

@@ -17,15 +17,17 @@ from PIL import Image
 
 from datasets import codecs, originals
 from datasets.originals import Item
-from datasets.parallel import fill
+from datasets.parallel import Task, fill
 from datasets.store import Dataset, Options, Writer
 
-SIZE, SCALE = 256, 0.23010
+SIZE, GRID, SCALE = 256, (32, 32), 0.23010  # pixels per side, places of a latent, factor on a latent
 TEXT = (77, 768)  # tokens and width of CLIP ViT-L/14
 VAL = 40_504  # val images
 AUTOENCODER, TEXT_ENCODER = "stabilityai/sd-vae-ft-ema", "openai/clip-vit-large-patch14"
-ORIGINALS = ("a folder with train2014 and val2014 (.zip or folder) and annotations_trainval2014.zip or annotations "
-             "(captions_train2014.json, captions_val2014.json)")
+ORIGINALS = (
+    "a folder with train2014 and val2014 (.zip or folder) and annotations_trainval2014.zip or annotations "
+    "(captions_train2014.json, captions_val2014.json)"
+)
 ADDRESS = "http://images.cocodataset.org"
 FILES = ("zips/train2014.zip", "zips/val2014.zip", "annotations/annotations_trainval2014.zip")
 BATCH = 8  # images and captions that the networks see at a time; on a CPU eight images take 1.3 GB in the autoencoder
@@ -50,21 +52,24 @@ def prepare(writer: Writer, options: Options) -> None:
     module = codecs.load_autoencoder(options.autoencoder or AUTOENCODER)
     encode_image = _image_encoder(module, options.device)
     encode_text, text_digest = _text_encoder(options.text_encoder or TEXT_ENCODER, options.device)
-    _try("--autoencoder", lambda: encode_image(np.zeros((1, 3, SIZE, SIZE), np.uint8)), (8, SIZE // 8, SIZE // 8))
+    _try("--autoencoder", lambda: encode_image(np.zeros((1, 3, SIZE, SIZE), np.uint8)), (8, *GRID))
     _try("--text-encoder", lambda: encode_text([""]), TEXT)
     networks = (codecs.digest(module), text_digest)
     writer.resume(originals.identity(train.images + val.images, DATASET.recipe, train.captions, val.captions, networks))
     module.save_pretrained(writer.path / "autoencoder", safe_serialization=True)
     fill(writer.path / "reference.npy", val.images, (3, SIZE, SIZE), np.uint8, convert, options.workers, "val images")
-    fill(writer.path / "moments.npy", train.images, (8, SIZE // 8, SIZE // 8), np.float16,
-         lambda items: encode_image(convert(items)), 0, "train images")
+
+    def fill_here(name: str, items: Sequence[Any], shape: tuple[int, ...], task: Task, about: str) -> None:
+        """Encode in this process, where the networks are."""
+        fill(writer.path / f"{name}.npy", items, shape, np.float16, task, 0, about)
+
+    fill_here("moments", train.images, (8, *GRID), lambda items: encode_image(convert(items)), "train images")
     for name, split in (("texts", train), ("val_texts", val)):
-        captions = [text for texts in split.captions for text in texts]
-        fill(writer.path / f"{name}.npy", captions, TEXT, np.float16, encode_text, 0, name)
+        fill_here(name, [text for texts in split.captions for text in texts], TEXT, encode_text, name)
     writer.write("first", np.cumsum([0, *map(len, train.captions)], dtype=np.int64))
     writer.write("empty", encode_text([""])[0])
-    writer.facts |= {"codec": {"kind": "stable-diffusion", "scale": SCALE},
-                     "reference": {"array": "reference", "count": len(val.images)}}
+    writer.facts["codec"] = {"kind": "stable-diffusion", "scale": SCALE}
+    writer.facts["reference"] = {"array": "reference", "count": len(val.images)}
     writer.count = len(train.images)
 
 
@@ -75,7 +80,8 @@ def _try(option: str, encode: Callable[[], np.ndarray], shape: tuple[int, ...]) 
     except Exception as error:  # a network of another kind raises what it likes
         raise ValueError(f"{option}: the network is of another kind ({codecs.line(error)})") from None
     if found.shape[1:] != shape:
-        raise ValueError(f"{option}: the network gives {found.shape[1:]}, expected {shape}; is it the one that coco256 is made with?")
+        expected = f"expected {shape}; is it the one that coco256 is made with?"
+        raise ValueError(f"{option}: the network gives {found.shape[1:]}, {expected}")
     if not np.isfinite(found).all():
         raise ValueError(f"{option}: the network gives values that are not finite")
 
@@ -105,8 +111,8 @@ def _split(source: Path | None, name: str) -> Split:
             raise ValueError(f"{where}: the images {image_of[file]} and {image} have one file, {file}")
     strange = sorted(set(items) - set(files.values()))
     if strange:
-        raise ValueError(f"{where}: says nothing of {strange[0]} ({len(strange):,} such images in {path}); "
-                         "these captions are of other images")
+        many = f"{len(strange):,} such images in {path}"
+        raise ValueError(f"{where}: says nothing of {strange[0]} ({many}); these captions are of other images")
     chosen = sorted(image for image, file in files.items() if file in items and captions[image])
     return Split([items[files[image]] for image in chosen], [captions[image] for image in chosen])
 
@@ -153,7 +159,7 @@ def _image_encoder(module: Any, device: str) -> Callable[[np.ndarray], np.ndarra
     @torch.inference_mode()
     def encode(images: np.ndarray) -> np.ndarray:
         pixels = torch.from_numpy(images)
-        parts = [module.encode(part.to(device).float() / 127.5 - 1).latent_dist for part in pixels.split(BATCH)]
+        parts = [module.encode(part.to(device).float() / 127.5 - 1).latent_dist for part in torch.split(pixels, BATCH)]
         return torch.cat([torch.cat([part.mean, part.logvar], dim=1).half().cpu() for part in parts]).numpy()
 
     return encode
@@ -166,7 +172,7 @@ def _text_encoder(name: str, device: str) -> tuple[Callable[[Sequence[str]], np.
     try:
         from transformers import CLIPTextModel, CLIPTokenizer
     except ImportError:
-        raise ValueError("--text-encoder: the package transformers is missing; install the extra with: make latent") from None
+        raise ValueError(codecs.MISSING.format("--text-encoder", "transformers")) from None
     try:
         tokenizer = CLIPTokenizer.from_pretrained(name)
         model, found = CLIPTextModel.from_pretrained(name, use_safetensors=True, output_loading_info=True)
@@ -174,12 +180,12 @@ def _text_encoder(name: str, device: str) -> tuple[Callable[[Sequence[str]], np.
         raise ValueError(f"--text-encoder: {name!r} cannot be loaded ({codecs.line(error)})") from None
     codecs.check_whole("--text-encoder", name, found)
     digest = codecs.digest(model, tokenizer.backend_tokenizer.to_str())
-    model = model.to(device).eval()
+    model, padded = model.to(device).eval(), {"truncation": True, "max_length": TEXT[0], "padding": "max_length"}
 
     @torch.inference_mode()
     def encode(captions: Sequence[str]) -> np.ndarray:
-        tokens = tokenizer(list(captions), truncation=True, max_length=TEXT[0], padding="max_length", return_tensors="pt")
-        parts = [model(input_ids=part.to(device)).last_hidden_state for part in tokens["input_ids"].split(BATCH)]
+        tokens = tokenizer(list(captions), **padded, return_tensors="pt")["input_ids"]
+        parts = [model(input_ids=part.to(device)).last_hidden_state for part in tokens.split(BATCH)]
         return torch.cat([part.half().cpu() for part in parts]).numpy()
 
     return encode, digest
@@ -193,10 +199,9 @@ def download(folder: Path) -> None:
         download_url(f"{ADDRESS}/{file}", str(folder))
 
 
-DATASET = Dataset(
-    name="coco256", shape=(4, SIZE // 8, SIZE // 8), count=82_783, context=TEXT,
-    about="COCO 2014, 82,783 images with captions, as latents",
-    recipe=f"centre square, LANCZOS to {SIZE}; moments of the KL autoencoder, scale {SCALE}; last hidden states of the CLIP "
-           "text model, padded to 77 tokens",
-    originals=ORIGINALS, prepare=prepare, download=download,
+ABOUT = "COCO 2014, 82,783 images with captions, as latents"
+RECIPE = (
+    f"centre square, LANCZOS to {SIZE}; moments of the KL autoencoder, scale {SCALE}; last hidden states of the CLIP "
+    "text model, padded to 77 tokens"
 )
+DATASET = Dataset("coco256", (4, *GRID), ABOUT, RECIPE, prepare, ORIGINALS, 82_783, context=TEXT, download=download)

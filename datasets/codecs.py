@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 BLOCK = 2  # pixels per side that the linear autoencoder sees at a time
+MISSING = "{}: the package {} is missing; install the extra with: make latent"
 
 
 class Codec(Protocol):
@@ -34,7 +34,7 @@ class Blocks:
         self.basis, self.mean, self.scale = basis, mean, scale  # (C, 12), (12,)
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """What the manifest says."""
         return {"kind": "blocks", "scale": self.scale}
 
@@ -45,7 +45,7 @@ class Blocks:
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Means of latents, unscaled, float64 (n, C, H/2, W/2) of uint8 (n, 3, H, W)."""
         n, _, height, width = images.shape
-        latents = (blocks(images) - self.mean) @ self.basis.T
+        latents: np.ndarray = (blocks(images) - self.mean) @ self.basis.T
         return latents.reshape(n, height // BLOCK, width // BLOCK, -1).transpose(0, 3, 1, 2)
 
     def moments(self, images: np.ndarray, spread: float) -> np.ndarray:
@@ -92,17 +92,18 @@ class StableDiffusion:
         import torch
 
         module = self.module.to(latents.device)
-        return torch.cat([module.decode(part / self.scale).sample for part in latents.split(8)])
+        return torch.cat([module.decode(part / self.scale).sample for part in torch.split(latents, 8)])
 
 
-def load_autoencoder(name: str):  # noqa: ANN201 - an optional package's class
+def load_autoencoder(name: str) -> Any:
     """diffusers' AutoencoderKL from a folder or a hub name; ValueError, one line, if that fails."""
     try:
         from diffusers import AutoencoderKL
     except ImportError:
-        raise ValueError("--autoencoder: the package diffusers is missing; install the extra with: make latent") from None
+        raise ValueError(MISSING.format("--autoencoder", "diffusers")) from None
     try:
-        module, found = AutoencoderKL.from_pretrained(name, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True)
+        options = {"use_safetensors": True, "low_cpu_mem_usage": False, "output_loading_info": True}
+        module, found = AutoencoderKL.from_pretrained(name, **options)
     except loading_errors() as error:
         raise ValueError(f"--autoencoder: {name!r} cannot be loaded ({line(error)})") from None
     check_whole("--autoencoder", name, found)
@@ -116,18 +117,19 @@ def loading_errors() -> tuple[type[Exception], ...]:
     return (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError)
 
 
-def check_whole(option: str, name: str, found: dict) -> None:
-    """ValueError, one line, if a network got weights from its file for a part of its own only: the rest would be random."""
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise ValueError(f"{option}: {name!r} has no weights for {missing[0]} ({len(missing):,} such); they are of another network")
+def check_whole(option: str, name: str, found: dict[str, Any]) -> None:
+    """ValueError, one line, if a file holds weights for a part of its network only: the rest would be random."""
+    if missing := sorted(found["missing_keys"]):
+        first = f"{missing[0]} ({len(missing):,} such)"
+        raise ValueError(f"{option}: {name!r} has no weights for {first}; they are of another network")
 
 
-def digest(module: torch.nn.Module, *more: object) -> str:
+def digest(module: nn.Module, *more: object) -> str:
     """Of a network as it computes: its configuration and its weights, wherever they came from."""
     import torch
 
-    config = getattr(module.config, "to_dict", lambda: dict(module.config))()
+    config: Any = module.config
+    config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     told = {key: value for key, value in config.items() if key[0] != "_" and key != "transformers_version"}
     found = hashlib.sha256(repr((sorted(told.items()), more)).encode())
     for key, tensor in module.state_dict().items():
@@ -141,7 +143,7 @@ def line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def load(path: Path, facts: dict) -> Codec:
+def load(path: Path, facts: dict[str, Any]) -> Codec:
     """The codec that a store was prepared with."""
     if facts["kind"] == "blocks":
         kept = np.load(path / "codec.npy", allow_pickle=False)

@@ -16,10 +16,6 @@ def prepare(writer: Writer, options: Options) -> None:
     writer.count = len(ink)
 
 
-DATASET = Dataset(
-    name="digits",
-    shape=(1, 8, 8),
-    about="scikit-learn's 1,797 handwritten digits, 8x8 grey",
-    recipe="ink 0..16 scaled to 0..255 and rounded; no flip, no crop",
-    prepare=prepare,
-)
+ABOUT = "scikit-learn's 1,797 handwritten digits, 8x8 grey"
+RECIPE = "ink 0..16 scaled to 0..255 and rounded; no flip, no crop"
+DATASET = Dataset("digits", (1, 8, 8), ABOUT, RECIPE, prepare)

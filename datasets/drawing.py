@@ -14,7 +14,7 @@ def background(bits: np.random.Generator, size: int, low: int = 40, high: int = 
     start, end = bits.integers(low, high, 2)
     ramp = np.linspace(start, end, size)
     ground = np.tile(ramp, (size, 1)) if bits.integers(2) else np.tile(ramp[:, None], (1, size))
-    return np.repeat(ground[:, :, None], 3, axis=2)
+    return np.stack([ground] * 3, axis=2)
 
 
 def coverage(shape: str, x: float, y: float, radius: float, size: int) -> np.ndarray:
@@ -26,15 +26,15 @@ def coverage(shape: str, x: float, y: float, radius: float, size: int) -> np.nda
         "square": np.maximum(abs(dx), abs(dy)) <= 0.9 * radius,
         "triangle": (dy <= 0.8 * radius) & (dy >= -radius + 1.8 * abs(dx)),
     }[shape]
-    return inside.reshape(size, FINE, size, FINE).mean(axis=(1, 3))
+    return np.asarray(inside.reshape(size, FINE, size, FINE).mean(axis=(1, 3)))
 
 
 def paint(ground: np.ndarray, shape: str, colour: str, x: float, y: float, radius: float) -> np.ndarray:
     """The ground (size, size, 3) with a shape on it."""
     cover = coverage(shape, x, y, radius, len(ground))[:, :, None]
-    return ground * (1 - cover) + np.array(COLOURS[colour]) * cover
+    return np.asarray(ground * (1 - cover) + np.array(COLOURS[colour]) * cover)
 
 
 def to_uint8(images: list[np.ndarray]) -> np.ndarray:
     """Pictures (size, size, 3) as uint8 (n, 3, size, size)."""
-    return np.rint(np.stack(images)).astype(np.uint8).transpose(0, 3, 1, 2).copy()
+    return np.array(np.rint(np.stack(images)).astype(np.uint8).transpose(0, 3, 1, 2), order="C")

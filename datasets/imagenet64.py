@@ -29,7 +29,7 @@ def prepare(writer: Writer, options: Options) -> None:
         raise ValueError(f"{path}: {loose.name} lies in no class; imagenet64 is made from {ORIGINALS}")
     facts = originals.check_count("imagenet64", path, len(items), DATASET.count or 0, options.partial)
     classes = sorted({item.name.split("/")[0] for item in items})
-    if len(classes) > DATASET.classes or len(classes) < DATASET.classes and not options.partial:
+    if len(classes) > DATASET.classes or (len(classes) < DATASET.classes and not options.partial):
         raise ValueError(f"{path}: {len(classes):,} classes, imagenet64 has {DATASET.classes:,}")
     writer.facts |= facts
     writer.resume(originals.identity(items, DATASET.recipe))
@@ -58,7 +58,7 @@ def shrink(image: Image.Image) -> Image.Image:
 def halve(image: Image.Image) -> Image.Image:
     """PIL's BOX to half the size, to the pixel, in two thirds of the time where the width is even.
 
-    `resize` rounds to 8 bits between its passes, rows first unless an image is tall; `reduce` by (2, 1) is that first pass.
+    `resize` rounds to 8 bits between its passes, rows first unless an image is tall; `reduce` by (2, 1) is the first.
     """
     width, height = image.size
     if width % 2 == 0 and height <= 2 * width:
@@ -68,9 +68,6 @@ def halve(image: Image.Image) -> Image.Image:
     return image.resize((width // 2, height // 2), Image.Resampling.BOX)
 
 
-DATASET = Dataset(
-    name="imagenet64", shape=(3, SIZE, SIZE), count=1_281_167, classes=1000,
-    about="ImageNet, 1,281,167 training images of 1,000 classes",
-    recipe="halved with BOX while the short side >= 128, BICUBIC to 64, centre crop; labels by sorted folder name",
-    originals=ORIGINALS, prepare=prepare,
-)
+ABOUT = "ImageNet, 1,281,167 training images of 1,000 classes"
+RECIPE = "halved with BOX while the short side >= 128, BICUBIC to 64, centre crop; labels by sorted folder name"
+DATASET = Dataset("imagenet64", (3, SIZE, SIZE), ABOUT, RECIPE, prepare, ORIGINALS, count=1_281_167, classes=1000)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import itertools
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -24,8 +26,7 @@ ZIP_ERRORS = (OSError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedE
 
 
 class Unreadable(ValueError):
-    """An original is damaged. One line that names the file; unlike a plain ValueError it is known for what it is when it
-    comes out of a worker process."""
+    """A damaged original, named in one line; unlike a plain ValueError it keeps its type out of a worker process."""
 
 
 @dataclass(frozen=True, slots=True)  # a million of them
@@ -49,8 +50,8 @@ class Item:
         except ZIP_ERRORS as error:
             raise Unreadable(f"{self.path}: {self.name} cannot be read ({error}); is the archive whole?") from None
         if len(content) != self.size:
-            raise Unreadable(f"{self.path}: {self.name} ends after {len(content)} of {self.size} bytes; "
-                             "the archive is truncated")
+            ends = f"{self.name} ends after {len(content)} of {self.size} bytes"
+            raise Unreadable(f"{self.path}: {ends}; the archive is truncated")
         return content
 
     def image(self) -> Image.Image:
@@ -58,7 +59,7 @@ class Item:
         content = self.read()
         try:
             return decode(content)
-        except Exception as error:  # decoders of damaged bytes raise what they like: SyntaxError, struct.error, KeyError
+        except Exception as error:  # a decoder of damaged bytes raises anything: SyntaxError, struct.error, KeyError
             unknown = isinstance(error, UnidentifiedImageError)  # whose own text holds an address in memory
             said = "no image format is recognised" if unknown else " ".join(str(error).split())
             raise Unreadable(f"{self.path}: the image {self.name} does not decode ({said})") from None
@@ -104,17 +105,17 @@ def items(path: Path, endings: Sequence[str] = IMAGES) -> list[Item]:
     """
     try:
         if path.is_dir():
-            found = [Item(file.relative_to(path).as_posix(), str(file), file.stat().st_size)
-                     for file in path.rglob("*") if file.is_file()]
+            files = [file for file in path.rglob("*") if file.is_file()]
+            found = [Item(file.relative_to(path).as_posix(), str(file), file.stat().st_size) for file in files]
         elif zipfile.is_zipfile(path):
-            found = [Item(info.filename, str(path), info.file_size, member=info.filename)
-                     for info in _zip(str(path)).infolist() if not info.is_dir()]
+            infos = [info for info in _zip(str(path)).infolist() if not info.is_dir()]
+            found = [Item(info.filename, str(path), info.file_size, member=info.filename) for info in infos]
         else:
             found = _tar(path)
     except (tarfile.TarError, *ZIP_ERRORS) as error:
         raise ValueError(f"{path}: not a whole archive or folder ({' '.join(str(error).split())})") from None
     chosen = sorted((item for item in found if item.name.lower().endswith(tuple(endings))), key=lambda item: item.name)
-    for before, item in zip(chosen, chosen[1:], strict=False):
+    for before, item in itertools.pairwise(chosen):
         if before.name == item.name:
             raise ValueError(f"{path}: {item.name} is there twice")
     return chosen
@@ -132,20 +133,20 @@ def by_name(found: Iterable[Item]) -> dict[str, Item]:
 
 def _tar(path: Path) -> list[Item]:
     """Files of an uncompressed tar, and of tars in it, by their offset; a file that reaches beyond the end is found."""
-    found, size = [], path.stat().st_size
+    found = []
     with path.open("rb") as file:
-        for name, offset, length in _members(file, 0, size):
+        for name, offset, length in _members(file, 0, path.stat().st_size):
             if name.endswith(".tar"):
-                found += [Item(f"{Path(name).stem}/{Path(inner).name}", str(path), inner_length, offset=inner_offset)
-                          for inner, inner_offset, inner_length in _members(file, offset, length)]
+                for inner, start, size in _members(file, offset, length):
+                    found.append(Item(f"{Path(name).stem}/{Path(inner).name}", str(path), size, offset=start))
             else:
                 found.append(Item(name, str(path), length, offset=offset))
     return found
 
 
-def _members(file: io.BufferedReader, offset: int, length: int) -> list[tuple[str, int, int]]:
+def _members(file: BinaryIO, offset: int, length: int) -> list[tuple[str, int, int]]:
     """(name, offset in the file, bytes) of the members of a tar that lies at `offset`."""
-    with tarfile.open(fileobj=_Window(file, offset, length), mode="r:") as archive:
+    with tarfile.open(fileobj=cast("IO[bytes]", _Window(file, offset, length)), mode="r:") as archive:
         members = [(m.name, offset + m.offset_data, m.size) for m in archive if m.isfile()]
     for name, at, size in members:
         if at + size > offset + length:
@@ -153,33 +154,21 @@ def _members(file: io.BufferedReader, offset: int, length: int) -> list[tuple[st
     return members
 
 
-class _Window(io.RawIOBase):
-    """A part of a file as a file of its own."""
+class _Window:
+    """A part of a file as a file of its own, as far as tarfile needs one."""
 
-    def __init__(self, file: io.BufferedReader, offset: int, length: int) -> None:
-        self.file, self.offset, self.length, self.position = file, offset, length, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
+    def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
+        self.file, self.offset, self.end = file, offset, offset + length
+        file.seek(offset)
 
     def tell(self) -> int:
-        return self.position
+        return self.file.tell() - self.offset
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.length}[whence]
-        self.position = max(0, base + offset)
-        return self.position
+    def seek(self, position: int) -> None:
+        self.file.seek(self.offset + position)
 
-    def read(self, size: int = -1) -> bytes:
-        left = max(0, self.length - self.position)
-        size = left if size is None or size < 0 else min(size, left)
-        self.file.seek(self.offset + self.position)
-        content = self.file.read(size)
-        self.position += len(content)
-        return content
+    def read(self, size: int) -> bytes:
+        return self.file.read(max(0, min(size, self.end - self.file.tell())))
 
 
 def identity(found: Iterable[Item], *more: object) -> str:
@@ -190,13 +179,15 @@ def identity(found: Iterable[Item], *more: object) -> str:
     return digest.hexdigest()
 
 
-def check_count(dataset: str, path: Path, have: int, published: int, partial: bool, what: str = "images") -> dict:
+def check_count(
+    dataset: str, path: Path, have: int, published: int, partial: bool, what: str = "images"
+) -> dict[str, Any]:
     """Facts for the manifest; ValueError, one line, for another count than the published one without --partial."""
     if have == 0:
         raise ValueError(f"{path}: no {what} in it; is it the source of {dataset}?")
     if have != published and not partial:
-        raise ValueError(f"{path}: {have:,} {what}, {dataset} has {published:,}; "
-                         "give --partial to prepare it all the same (it is recorded)")
+        counts = f"{have:,} {what}, {dataset} has {published:,}"
+        raise ValueError(f"{path}: {counts}; give --partial to prepare it all the same (it is recorded)")
     return {"partial": True, "published": published} if have != published else {}
 
 

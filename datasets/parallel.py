@@ -18,15 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from datasets.store import naming, write_header
+from datasets.store import naming, write_header, write_whole
 
 CHUNK, BYTES = 64, 2**20  # items per task, as long as their rows are not more than BYTES: 64-pixel images have 0.8 MB
 AHEAD = 4  # tasks per worker that may wait: 4 MB of rows, so that many workers need little memory
 FLUSH = 2.0  # seconds between safe points
+KEPT = "what was prepared so far is kept, the same command goes on"
 Task = Callable[[Sequence[Any]], np.ndarray]
 
 
@@ -35,8 +36,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, task: Task, workers: int,
-         about: str) -> None:
+def fill(
+    path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, task: Task, workers: int, about: str
+) -> None:
     """Write `path` (.npy) with one row of `shape` per item; task(items) makes the rows of some of them.
 
     workers: processes; 0 calls the task in this one (for what a GPU does). Errors of the task are raised here.
@@ -66,7 +68,7 @@ def fill(path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, 
 
 
 def _done(path: Path, mark: Path, shape: tuple[int, ...], dtype: type) -> int:
-    """How many rows are safely there: what the mark says if the file has them, else 0. Either may have lost bytes with the power."""
+    """How many rows are safely there: what the mark says if the file has them, else 0. Either may have lost bytes."""
     try:
         done, size = json.loads(mark.read_text()), path.stat().st_size
     except (OSError, ValueError):
@@ -79,6 +81,7 @@ def _done(path: Path, mark: Path, shape: tuple[int, ...], dtype: type) -> int:
 
 def _leave_with(parent: int) -> None:
     """Let this worker process end when its parent is killed; it would wait for work for ever."""
+
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
@@ -87,24 +90,19 @@ def _leave_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _save(out: Any, mark: Path, done: int) -> None:
+def _save(out: BinaryIO, mark: Path, done: int) -> None:
     out.flush()
     os.fsync(out.fileno())
-    beside = mark.with_suffix(".partial")
-    with beside.open("w") as text:
-        text.write(json.dumps(done))
-        text.flush()
-        os.fsync(text.fileno())
-    beside.replace(mark)
+    write_whole(mark, json.dumps(done))
 
 
 def _rows(items: Sequence[Any], task: Task, workers: int, chunk: int) -> Iterator[np.ndarray]:
     """The rows of all items, in order, `chunk` items a task; at most AHEAD tasks per worker are in memory."""
-    chunks = [items[i:i + chunk] for i in range(0, len(items), chunk)]
+    chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
     if workers == 0:
         yield from map(task, chunks)
         return
-    waiting: deque[Future] = deque()
+    waiting: deque[Future[np.ndarray]] = deque()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_with, (os.getpid(),)) as pool:
         try:
             for part in chunks:
@@ -114,7 +112,7 @@ def _rows(items: Sequence[Any], task: Task, workers: int, chunk: int) -> Iterato
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool:
-            raise ValueError("a worker process was ended from outside, for want of memory perhaps; what was prepared so far "
-                             "is kept, the same command goes on") from None
+            why = "a worker process was ended from outside, for want of memory perhaps"
+            raise ValueError(f"{why}; {KEPT}") from None
         finally:
             pool.shutdown(cancel_futures=True)

@@ -14,8 +14,8 @@ from datasets.store import Dataset, Options, Writer
 
 SIZE, COUNT, VAL, SEED = 16, 6000, 2000, 20232
 TEXT = (12, 32)  # tokens and width
-WORDS = ("a", "and", "on", "dark", "bright", "ground", "left", "right", "above", "below", "of", "two", "shapes",
-         *drawing.SHAPES, *drawing.COLOURS)
+WORDS = ["a", "and", "on", "dark", "bright", "ground", "left", "right", "above", "below", "of", "two", "shapes"]
+WORDS += [*drawing.SHAPES, *drawing.COLOURS]
 SPREAD = 0.05  # standard deviation of a latent around its mean, before scaling
 
 
@@ -62,16 +62,15 @@ def encode(captions: list[str]) -> np.ndarray:
     tokens = np.zeros((len(captions), TEXT[0]), dtype=np.int64)
     for row, caption in zip(tokens, captions, strict=True):
         numbers = [words[word] for word in caption.split()]
-        row[:len(numbers)] = numbers
+        row[: len(numbers)] = numbers
     states = vectors[tokens] + places
     so_far = np.cumsum(states, axis=1) / np.arange(1, TEXT[0] + 1)[:, None]
     return (states + 0.5 * so_far).astype(np.float16)
 
 
-DATASET = Dataset(
-    name="scenes", shape=(4, 8, 8), context=TEXT,
-    about="6,000 drawn scenes with 3 captions each",
-    recipe="two shapes beside or above each other on a grey ramp, 16x16; latents 4x8x8 from principal components of 2x2 "
-           "blocks; 12 words of 32 numbers per caption; numpy's Philox",
-    prepare=prepare,
+ABOUT = "6,000 drawn scenes with 3 captions each"
+RECIPE = (
+    "two shapes beside or above each other on a grey ramp, 16x16; latents 4x8x8 from principal components of 2x2 "
+    "blocks; 12 words of 32 numbers per caption; numpy's Philox"
 )
+DATASET = Dataset("scenes", (4, 8, 8), ABOUT, RECIPE, prepare, context=TEXT)

@@ -31,9 +31,6 @@ def draw(bits: np.random.Generator, name: str) -> np.ndarray:
     return drawing.paint(drawing.background(bits, SIZE), shape, colour, x, y, radius)
 
 
-DATASET = Dataset(
-    name="shapes", shape=(3, SIZE, SIZE), classes=len(CLASSES),
-    about="6,000 drawn shapes, 12x12, 12 classes",
-    recipe="disc, square or triangle in one of four colours, at random place and size on a grey ramp; numpy's Philox",
-    prepare=prepare,
-)
+ABOUT = "6,000 drawn shapes, 12x12, 12 classes"
+RECIPE = "disc, square or triangle in one of four colours, at random place and size on a grey ramp; numpy's Philox"
+DATASET = Dataset("shapes", (3, SIZE, SIZE), ABOUT, RECIPE, prepare, classes=len(CLASSES))

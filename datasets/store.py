@@ -24,7 +24,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -58,7 +57,7 @@ class Dataset:
     shape: of what a network sees, (C, H, W). recipe: the preprocessing in words, kept in the manifest.
     prepare(writer, options) writes the arrays. originals: what --source holds, in words; None if none is needed.
     count: published number of images; None where there is no such number. classes: labels, 0 for none. context:
-    (tokens, width) of a caption's states, None for none. download(folder) fetches the originals, where that is possible.
+    (tokens, width) of a caption's states, None for none. download(folder) fetches the originals, if that is possible.
     """
 
     name: str
@@ -83,7 +82,7 @@ class Store:
     """A prepared dataset, opened."""
 
     path: Path
-    manifest: dict
+    manifest: dict[str, Any]
 
     @staticmethod
     def exists(root: Path, name: str) -> bool:
@@ -94,34 +93,34 @@ class Store:
     def open(cls, root: Path, name: str) -> Store:
         """Open the store; ValueError, one line, if it is not there, of another format, or if a file has lost bytes."""
         path = Path(root) / name
+        file, again = path / "manifest.json", f"delete {path} and prepare it again"
         try:
-            manifest = json.loads((path / "manifest.json").read_text())
+            manifest = json.loads(file.read_text())
         except FileNotFoundError:
-            raise ValueError(f"dataset {name}: not prepared in {root}; run: python -m bench data prepare {name}") from None
+            command = f"python -m bench data prepare {name}"
+            raise ValueError(f"dataset {name}: not prepared in {root}; run: {command}") from None
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"dataset {name}: {path / 'manifest.json'} is not JSON ({error})") from None
+            raise ValueError(f"dataset {name}: {file} is not JSON ({error})") from None
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ValueError(f"dataset {name}: {path / 'manifest.json'} is not of format {FORMAT}; prepare it again")
-        wrong = _wrong(manifest)
-        if wrong:
-            raise ValueError(f"dataset {name}: {path / 'manifest.json'} is damaged at {wrong}; delete {path} and prepare it again")
-        store = cls(path, manifest)
-        for file, entry in manifest["files"].items():
-            size = (path / file).stat().st_size if (path / file).is_file() else None
+            raise ValueError(f"dataset {name}: {file} is not of format {FORMAT}; prepare it again")
+        if wrong := _wrong(manifest):
+            raise ValueError(f"dataset {name}: {file} is damaged at {wrong}; {again}")
+        for array, entry in manifest["files"].items():
+            size = (path / array).stat().st_size if (path / array).is_file() else None
             if size != entry["bytes"]:
-                raise ValueError(f"dataset {name}: {path / file} has {size} bytes, expected {entry['bytes']}; "
-                                 f"delete {path} and prepare it again")
-        return store
+                expected = f"expected {entry['bytes']}; {again}"
+                raise ValueError(f"dataset {name}: {path / array} has {size} bytes, {expected}")
+        return cls(path, manifest)
 
     @property
     def digest(self) -> str:
         """sha256 over the digests of all files: the identity of the data."""
-        return self.manifest["digest"]
+        return str(self.manifest["digest"])
 
     @property
     def count(self) -> int:
         """Number of images."""
-        return self.manifest["count"]
+        return int(self.manifest["count"])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -131,7 +130,7 @@ class Store:
     @property
     def condition(self) -> str:
         """What the images carry: none, class or text."""
-        return self.manifest["condition"]
+        return str(self.manifest["condition"])
 
     @property
     def partial(self) -> bool:
@@ -140,7 +139,8 @@ class Store:
 
     def array(self, name: str) -> np.ndarray:
         """One of its arrays, memory-mapped and read-only."""
-        return np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        found: np.ndarray = np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return found
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -181,7 +181,7 @@ class Store:
     def reference(self) -> np.ndarray:
         """The images that samples are measured against, uint8 (n, 3 or 1, H, W)."""
         kept = self.manifest.get("reference", {"array": "images", "count": self.count})
-        return self.array(kept["array"])[:kept["count"]]
+        return self.array(kept["array"])[: kept["count"]]
 
     @cached_property
     def codec(self) -> Codec | None:
@@ -192,9 +192,10 @@ class Store:
 
     def verify(self) -> list[str]:
         """Read every byte; one line per file whose digest is not the manifest's."""
-        failures = [f"{self.path / file}: sha256 differs from the manifest's"
-                    for file, entry in self.manifest["files"].items() if sha256(self.path / file) != entry["sha256"]]
-        if combined_digest(self.manifest["files"]) != self.digest:
+        files = self.manifest["files"]
+        changed = [self.path / file for file, entry in files.items() if sha256(self.path / file) != entry["sha256"]]
+        failures = [f"{path}: sha256 differs from the manifest's" for path in changed]
+        if combined_digest(files) != self.digest:
             failures.append(f"{self.path / 'manifest.json'}: digest does not belong to its files")
         return failures
 
@@ -245,7 +246,7 @@ class Writer:
             out.flush()
             os.fsync(out.fileno())
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None and not Store.exists(self.root, self.dataset.name):
                 self._finish()
@@ -256,37 +257,33 @@ class Writer:
 
     def _finish(self) -> None:
         marks = {*self.path.glob("*.progress"), *self.path.glob("*.partial"), self.path / ".identity"}
-        files = {str(file.relative_to(self.path)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
-                 for file in sorted(self.path.rglob("*")) if file.is_file() and file not in marks | {self.path / "manifest.json"}}
-        manifest = {"format": FORMAT, "name": self.dataset.name, "count": self.count, "shape": list(self.dataset.shape),
-                    "condition": self.dataset.condition, "recipe": self.dataset.recipe, **self.facts,
-                    "digest": combined_digest(files), "files": files}
-        with (self.path / "manifest.json").open("w") as out:
-            out.write(json.dumps(manifest, indent=1) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        for mark in marks:  # last: to read all that was written may take minutes, and an interruption should not cost it
+        found = {file for file in self.path.rglob("*") if file.is_file()} - marks - {self.path / "manifest.json"}
+        sizes = {str(file.relative_to(self.path)): file.stat().st_size for file in sorted(found)}
+        files = {name: {"bytes": size, "sha256": sha256(self.path / name)} for name, size in sizes.items()}
+        manifest = {"format": FORMAT, "name": self.dataset.name, "count": self.count, "shape": list(self.dataset.shape)}
+        manifest |= {"condition": self.dataset.condition, "recipe": self.dataset.recipe, **self.facts}
+        manifest |= {"digest": combined_digest(files), "files": files}
+        write_whole(self.path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+        for mark in marks:  # last: reading all that was written may take minutes, which an interruption should not cost
             mark.unlink(missing_ok=True)
         self.path.rename(self.final)
 
 
-def _wrong(manifest: dict) -> str | None:
-    """The first key of a manifest that is not there or not of its kind."""
-    def of(value: object, kinds: dict[str, type]) -> str | None:
-        return next((key for key, kind in kinds.items() if not isinstance(value, dict) or type(value.get(key)) is not kind), None)
+def _wrong(manifest: dict[str, Any]) -> str | None:
+    """The first key of a manifest that is missing or not of its type; None if there is none."""
 
-    wrong = of(manifest, {"name": str, "count": int, "shape": list, "condition": str, "digest": str, "files": dict}
-               | ({"published": int} if manifest.get("partial") else {}))
+    def of(value: object, kinds: dict[str, type]) -> str | None:
+        known = value if isinstance(value, dict) else {}
+        return next((key for key, kind in kinds.items() if type(known.get(key)) is not kind), None)
+
+    kinds = {"name": str, "count": int, "shape": list, "condition": str, "digest": str, "files": dict}
+    wrong = of(manifest, kinds | ({"published": int} if manifest.get("partial") else {}))
     if wrong or [type(side) for side in manifest["shape"]] != [int] * 3:
         return wrong or "shape"
-    if "reference" in manifest and (wrong := of(manifest["reference"], {"array": str, "count": int})):
-        return f"reference: {wrong}"
-    if "codec" in manifest and (wrong := of(manifest["codec"], {"kind": str, "scale": float})):
-        return f"codec: {wrong}"
-    for name, entry in manifest["files"].items():
-        if wrong := of(entry, {"bytes": int, "sha256": str}):
-            return f"files: {name}: {wrong}"
-    return None
+    optional = {"reference": {"array": str, "count": int}, "codec": {"kind": str, "scale": float}}
+    entries = [(key, manifest[key], kinds) for key, kinds in optional.items() if key in manifest]
+    entries += [(f"files: {name}", entry, {"bytes": int, "sha256": str}) for name, entry in manifest["files"].items()]
+    return next((f"{name}: {key}" for name, entry, kinds in entries if (key := of(entry, kinds))), None)
 
 
 @contextmanager
@@ -299,13 +296,23 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file beside its place, flush it to disk and rename it: the file is whole or as it was."""
+    beside = path.with_suffix(".partial")
+    with beside.open("w") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    beside.replace(path)
+
+
 def write_header(out: BinaryIO, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
     """The header of a .npy file, row-major."""
     described = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(out, described)
 
 
-def combined_digest(files: dict[str, dict]) -> str:
+def combined_digest(files: dict[str, dict[str, Any]]) -> str:
     """sha256 over "name sha256" lines in the order of the names."""
     lines = "".join(f"{name} {entry['sha256']}\n" for name, entry in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,13 +1,15 @@
-"""The subject: backbones, scaling methods and the zoo of presets. Knows no dataset and no harness."""
+"""The subject: backbones, scaling methods and the presets by name. Knows no dataset and no harness."""
 
-from models.methods import Method, load_contrib, names as methods, parse_method
-from models.scaling import Scaling, Where, register
-from models.weights import load_published
-from models.zoo import build, example_condition, flops, presets, spec
+from models import contrib
+from models.backbone import Backbone, Config, parameter_groups
+from models.methods import Method, parse_method
+from models.methods import names as methods
+from models.scaling import LongSkip, Scaling, register
+from models.weights import load_published, weights_digest
+from models.zoo import build, config, example_condition, flops, presets, register_preset
 
-__all__ = [
-    "Method", "Scaling", "Where", "build", "example_condition", "flops", "load_published", "methods", "parse_method",
-    "presets", "register", "spec",
-]
+__all__ = ["Backbone", "Config", "LongSkip", "Method", "Scaling", "build", "example_condition", "flops"]
+__all__ += ["load_published", "methods", "parameter_groups", "parse_method", "presets", "register", "register_preset"]
+__all__ += ["config", "weights_digest"]
 
-load_contrib()  # last: what users add imports from here
+contrib.load()  # last: what users add imports from here

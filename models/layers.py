@@ -1,13 +1,22 @@
-"""What both backbones use."""
+"""Layers that more than one backbone uses."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def module_list(modules: Iterable[Module]) -> Sequence[Module]:
+    """A torch ModuleList, typed by what it holds."""
+    return cast("Sequence[Module]", nn.ModuleList(modules))
 
 
 def sinusoid(timesteps: Tensor, width: int, sine_first: bool = False, closed: bool = False) -> Tensor:
@@ -26,36 +35,16 @@ def sinusoid(timesteps: Tensor, width: int, sine_first: bool = False, closed: bo
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Multi-head attention of queries (B, L, C) over keys and values (B, M, C), scaled by 1/sqrt(C / heads)."""
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    q, k, v = (torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class Recomputed(nn.Module):
-    """A block that, where `recompute` is set, keeps no activations for the backward pass but computes them again."""
+    """A block that, if `recompute` is set, keeps no activations for the backward pass but computes them again."""
 
     recompute = False
 
     def __call__(self, *inputs: object) -> Tensor:
-        if self.recompute and self.training and torch.is_grad_enabled():
-            return checkpoint(super().__call__, *inputs, use_reentrant=False)
-        return super().__call__(*inputs)
-
-
-def check_inputs(x: Tensor, timesteps: Tensor, channels: int, size: int) -> None:
-    """ValueError if x is not (B, channels, size, size), or timesteps not (B,)."""
-    if x.ndim != 4 or x.shape[1:] != (channels, size, size):
-        raise ValueError(f"x: shape {tuple(x.shape)} does not fit; the model takes (B, {channels}, {size}, {size})")
-    if timesteps.shape != x.shape[:1]:
-        got = tuple(timesteps.shape)
-        raise ValueError(f"timesteps: shape {got} does not fit; the model takes ({len(x)},), one per image")
-
-
-def check_condition(condition: Tensor | None, batch: int, classes: int, context: tuple[int, int] | None) -> None:
-    """ValueError if the condition is not what the model takes: none, class (B,) or text (B, tokens, width)."""
-    got = "none" if condition is None else "text" if condition.is_floating_point() else "class"
-    kind = "text" if context else "class" if classes else "none"
-    if got != kind:
-        raise ValueError(f"condition: {got} given; the model takes {kind}")
-    shape = (batch, *context) if context else (batch,)
-    if condition is not None and condition.shape != shape:
-        raise ValueError(f"condition: shape {tuple(condition.shape)} does not fit; the model takes {shape}")
+        again, call = self.recompute and self.training and torch.is_grad_enabled(), super().__call__
+        out: Tensor = checkpoint(call, *inputs, use_reentrant=False) if again else call(*inputs)
+        return out

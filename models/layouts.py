@@ -1,9 +1,9 @@
 """Key layouts of public checkpoints, recognised by their keys: where each parameter of ours stands in them.
 
-    U-ViT                the names are ours
-    ScaleLong            U-ViT; se.layer1 and se.layer2 shared, or se.k.layer1 and se.k.layer2, k = 0 the deepest skip
-    improved-diffusion   input_blocks, middle_block, output_blocks, numbered; qkv interleaved per head (H, 3, C / H)
-    DDIM                 down, mid, up by level, up.0 the highest resolution; q, k and v are 1x1 convolutions
+U-ViT                the names are ours
+ScaleLong            U-ViT; se.layer1 and se.layer2 shared, or se.k.layer1 and se.k.layer2, k = 0 the deepest skip
+improved-diffusion   input_blocks, middle_block, output_blocks, numbered; qkv interleaved per head (H, 3, C / H)
+DDIM                 down, mid, up by level, up.0 the highest resolution; q, k and v are 1x1 convolutions
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.backbone import Backbone
 from models.scaling import Learnable, LearnablePerSkip
 from models.unet import AttentionBlock, ResBlock, Stage, UNet
 from models.uvit import UViT
@@ -27,7 +28,7 @@ class Source:
     convert: Callable[..., Tensor] = lambda x: x
 
 
-def sources(model: nn.Module, keys: Iterable[str]) -> dict[str, Source]:
+def sources(model: Backbone, keys: Iterable[str]) -> dict[str, Source]:
     """For every parameter and buffer of the model, where it stands among `keys`."""
     keys = tuple(keys)
     table: dict[str, Source] = {}
@@ -42,26 +43,21 @@ def sources(model: nn.Module, keys: Iterable[str]) -> dict[str, Source]:
 
 def _scalelong(model: UViT) -> Iterator[tuple[str, str]]:
     """(our name, ScaleLong's key) of the calibration nets."""
-    shared = isinstance(model.scaling, Learnable)
-    if not shared and not isinstance(model.scaling, LearnablePerSkip):
+    scaling, shared = model.scaling, isinstance(model.scaling, Learnable)
+    if not isinstance(scaling, Learnable | LearnablePerSkip):
         return
-    for name in model.scaling.nets.state_dict():
+    for name in scaling.nets.state_dict():
         which, rest = name.split(".", 1)  # a length, or the index of a skip from 0, the shallowest
-        yield f"scaling.nets.{name}", f"se.{rest}" if shared else f"se.{len(model.wheres) - 1 - int(which)}.{rest}"
+        yield f"scaling.nets.{name}", f"se.{rest}" if shared else f"se.{len(model.long_skips) - 1 - int(which)}.{rest}"
 
 
-# Convolutional UNets: pairs (our module, theirs), and the names inside residual blocks, ours to theirs.
+# Convolutional UNets: pairs of modules (ours, theirs), and the names in a residual block, ours and the two families'.
 
 Pair = tuple[str, str]
 KINDS = ("weight", "bias")
-RES_IMPROVED = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "embed": "emb_layers.1",
-    "norm2": "out_layers.0", "conv2": "out_layers.3", "shortcut": "skip_connection",
-}
-RES_DDIM = {
-    "norm1": "norm1", "conv1": "conv1", "embed": "temb_proj",
-    "norm2": "norm2", "conv2": "conv2", "shortcut": "nin_shortcut",
-}
+RES = ("norm1", "conv1", "embed", "norm2", "conv2", "shortcut")
+RES_IMPROVED = ("in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3", "skip_connection")
+RES_DDIM = ("norm1", "conv1", "temb_proj", "norm2", "conv2", "nin_shortcut")
 
 
 def _improved(model: UNet) -> Iterator[Pair]:
@@ -70,15 +66,15 @@ def _improved(model: UNet) -> Iterator[Pair]:
     yield from (("mid1.res", "middle_block.0"), ("mid1.attn", "middle_block.1"), ("mid2.res", "middle_block.2"))
     yield from (("norm_out", "out.0"), ("conv_out", "out.2"))
     for side, group, number in (("down", "input_blocks", 1), ("up", "output_blocks", 0)):
-        for position, step in enumerate(getattr(model, side)):
-            for block, stage in enumerate(step["blocks"]):
+        for position, level in enumerate(getattr(model, side)):
+            for block, stage in enumerate(level.blocks):
                 theirs = f"{group}.{number}"
                 yield from _parts(stage, f"{side}.{position}.blocks.{block}", f"{theirs}.0", f"{theirs}.1")
                 number += 1
-            if "sample" in step and side == "down":
+            if level.sample is not None and side == "down":
                 yield f"{side}.{position}.sample.conv", f"{group}.{number}.0.op"
                 number += 1
-            elif "sample" in step:  # upsampling follows the last stage under that stage's number
+            elif level.sample is not None:  # upsampling follows the last stage under that stage's number
                 yield f"{side}.{position}.sample.conv", f"{theirs}.{1 if stage.attn is None else 2}.conv"
 
 
@@ -88,12 +84,12 @@ def _ddim(model: UNet) -> Iterator[Pair]:
     yield from (("mid1.res", "mid.block_1"), ("mid1.attn", "mid.attn_1"), ("mid2.res", "mid.block_2"))
     yield from (("norm_out", "norm_out"), ("conv_out", "conv_out"))
     for side in ("down", "up"):
-        for position, step in enumerate(getattr(model, side)):
+        for position, level in enumerate(getattr(model, side)):
             theirs = f"{side}.{position if side == 'down' else len(model.up) - 1 - position}"
-            for block, stage in enumerate(step["blocks"]):
+            for block, stage in enumerate(level.blocks):
                 ours = f"{side}.{position}.blocks.{block}"
                 yield from _parts(stage, ours, f"{theirs}.block.{block}", f"{theirs}.attn.{block}")
-            if "sample" in step:
+            if level.sample is not None:
                 yield f"{side}.{position}.sample.conv", f"{theirs}.{side}sample.conv"
 
 
@@ -106,16 +102,18 @@ def _parts(stage: Stage, ours: str, res: str, attention: str) -> Iterator[Pair]:
 Attention = Callable[[AttentionBlock, str], dict[str, Source]]
 
 
-def _translate(model: UNet, pairs: Iterable[Pair], res: dict[str, str], attention: Attention) -> dict[str, Source]:
-    """The sources of all parameters of the modules in `pairs`."""
+def _translate(model: UNet, pairs: Iterable[Pair], res: tuple[str, ...], attention: Attention) -> dict[str, Source]:
+    """The sources of all parameters of the modules in `pairs`; of an attention's qkv by `attention`."""
     table: dict[str, Source] = {}
     for ours, theirs in pairs:
         module = model.get_submodule(ours)
         if isinstance(module, AttentionBlock):
-            found = attention(module, theirs)
+            names = [f"{part}.{kind}" for part in ("norm", "proj") for kind in KINDS]
+            found = {name: Source((f"{theirs}.{name.replace('proj', 'proj_out')}",), _matrix) for name in names}
+            found |= attention(module, theirs)
         elif isinstance(module, ResBlock):
-            split = (name.split(".") for name in module.state_dict())
-            found = {f"{part}.{kind}": Source((f"{theirs}.{res[part]}.{kind}",)) for part, kind in split}
+            inside, split = dict(zip(RES, res, strict=True)), (name.split(".") for name in module.state_dict())
+            found = {f"{part}.{kind}": Source((f"{theirs}.{inside[part]}.{kind}",)) for part, kind in split}
         else:
             found = {name: Source((f"{theirs}.{name}",)) for name in module.state_dict()}
         table |= {f"{ours}.{name}": source for name, source in found.items()}
@@ -125,23 +123,16 @@ def _translate(model: UNet, pairs: Iterable[Pair], res: dict[str, str], attentio
 def _attention_improved(block: AttentionBlock, theirs: str) -> dict[str, Source]:
     def by_kind(x: Tensor) -> Tensor:
         """Rows (H 3 C/H) to (3 H C/H)."""
-        return _matrix(x).unflatten(0, (block.heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+        return torch.unflatten(_matrix(x), 0, (block.heads, 3, -1)).transpose(0, 1).flatten(0, 2)
 
-    qkv = {f"qkv.{kind}": Source((f"{theirs}.qkv.{kind}",), by_kind) for kind in KINDS}
-    return qkv | _norm_and_projection(theirs)
+    return {f"qkv.{kind}": Source((f"{theirs}.qkv.{kind}",), by_kind) for kind in KINDS}
 
 
 def _attention_ddim(block: AttentionBlock, theirs: str) -> dict[str, Source]:
     def stack(*parts: Tensor) -> Tensor:
         return torch.cat([_matrix(part) for part in parts])
 
-    qkv = {f"qkv.{kind}": Source(tuple(f"{theirs}.{part}.{kind}" for part in "qkv"), stack) for kind in KINDS}
-    return qkv | _norm_and_projection(theirs)
-
-
-def _norm_and_projection(theirs: str) -> dict[str, Source]:
-    return {f"{ours}.{kind}": Source((f"{theirs}.{name}.{kind}",), _matrix)
-            for ours, name in (("norm", "norm"), ("proj", "proj_out")) for kind in KINDS}
+    return {f"qkv.{kind}": Source(tuple(f"{theirs}.{part}.{kind}" for part in "qkv"), stack) for kind in KINDS}
 
 
 def _matrix(x: Tensor) -> Tensor:

@@ -1,16 +1,13 @@
-"""Methods as text: `constant(kappa=0.7)` to a name, its parameters and a module; and the files users add."""
+"""Methods as text: `constant(kappa=0.7)` to a name, its parameters and a module."""
 
 from __future__ import annotations
 
 import ast
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models import contrib
-from models.scaling import REGISTRY, Scaling, Where, defaults
+from models.scaling import REGISTRY, LongSkip, Scaling, defaults
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,9 @@ class Method:
         changed = ", ".join(f"{key}={value!r}" for key, value in self.params.items() if value != usual[key])
         return f"{self.name}({changed})" if changed else self.name
 
-    def build(self, wheres: Sequence[Where]) -> Scaling:
+    def build(self, long_skips: Sequence[LongSkip]) -> Scaling:
         """The module for a backbone with these long skips."""
-        return REGISTRY[self.name](wheres, **self.params)
+        return REGISTRY[self.name](long_skips, **self.params)
 
 
 def names() -> tuple[str, ...]:
@@ -61,9 +58,9 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
         if isinstance(node, ast.Name):
             return node.id, {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            pairs = [(keyword.arg, ast.literal_eval(keyword.value)) for keyword in node.keywords]
-            if all(key for key, _ in pairs) and len(dict(pairs)) == len(pairs):
-                return node.func.id, dict(pairs)
+            given = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
+            if len(given) == len(node.keywords):  # no **, and no key twice
+                return node.func.id, given
     except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
         pass
     choices = ", ".join(REGISTRY)
@@ -86,13 +83,3 @@ def _checked(name: str, key: str, value: Any, default: Any) -> Any:
     if not (kind(value) and test(value)):
         raise ValueError(f"{name}: {key}={value!r} is out of range; {says}")
     return float(value) if type(default) is float else value
-
-
-def load_contrib() -> None:
-    """Import every file in models/contrib; ValueError, one line, names a file that does not import."""
-    for module in sorted(pkgutil.iter_modules(contrib.__path__), key=lambda module: module.name):
-        try:
-            importlib.import_module(f"{contrib.__name__}.{module.name}")
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"models/contrib/{module.name}.py: {type(error).__name__}: {reason}") from error

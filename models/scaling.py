@@ -1,8 +1,8 @@
 """Every scaling method: one small class each, registered by name.
 
-A method acts at three places and nowhere else: `skip` on what a long skip carries, `join` where it meets the trunk,
-and `residual` on every short residual sum. A backbone calls `join` at each of its N long skips and `residual` in each
-block.
+A method acts at three places and nowhere else: `skip` on what a long skip carries, `join` where the skip meets the
+trunk, and `residual` on every short residual sum. A backbone calls `join` at each of its N long skips and `residual` in
+each block.
 
 Tokens have shape (B, L, D), feature maps (B, C, H, W); the channel axis is the last of tokens, the second of maps.
 """
@@ -19,14 +19,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+Valid = Mapping[str, tuple[Callable[[Any], bool], str]]  # parameter: a test of its value, and its range in words
+
 
 @dataclass(frozen=True)
-class Where:
-    """A long skip: index 1 is the shallowest (outermost), N the deepest; level 1 the highest resolution.
+class LongSkip:
+    """One long skip: index 1 is the shallowest (outermost), N the deepest; level 1 is the highest resolution.
 
-    channels: of the skip. tokens: length of a token sequence, None for maps. trunk: channels of the trunk it joins,
-    None for as many as the skip's. patches: how many of the tokens, the last ones, are a square image. In a U-ViT every
-    skip is a level of its own.
+    channels: of the skip. tokens: length of a token sequence, None for maps. trunk: channels of the trunk that the skip
+    joins, None for as many as the skip's. patches: how many of the tokens, the last ones, are a square image. Every
+    skip of a U-ViT is a level of its own.
     """
 
     index: int
@@ -52,21 +54,22 @@ class Where:
 class Scaling(nn.Module):
     """A method that scales nothing, and the base of all others.
 
-    Parameters are keyword arguments of `__init__`, of the type of their default; `valid` may narrow them by a test and
-    the words that an error says of it.
+    A method's parameters are keyword arguments of `__init__`, of the type of their default. valid: tests that narrow
+    them. decays: whether weight decay falls on the weights that the method adds; gains and norms are better left alone.
     """
 
-    valid: ClassVar[Mapping[str, tuple[Callable[[Any], bool], str]]] = {}
+    valid: ClassVar[Valid] = {}
+    decays: ClassVar[bool] = True
 
-    def __init__(self, wheres: Sequence[Where]) -> None:
+    def __init__(self, long_skips: Sequence[LongSkip]) -> None:
         super().__init__()
-        self.wheres = tuple(wheres)
+        self.long_skips = tuple(long_skips)
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         """What the long skip carries: s, scaled."""
         return s
 
-    def join(self, trunk: Tensor, s: Tensor, where: Where) -> Tensor:
+    def join(self, trunk: Tensor, s: Tensor, where: LongSkip) -> Tensor:
         """Trunk and skip, concatenated along the channels."""
         return torch.cat([trunk, self.skip(s, where)], dim=channel_axis(s))
 
@@ -76,13 +79,13 @@ class Scaling(nn.Module):
 
 
 @contextmanager
-def joined_by(scaling: Scaling, join: Callable[[Tensor, Tensor, Where], Tensor]) -> Iterator[None]:
-    """Inside, a backbone joins by `join` instead of its method's own, which `type(scaling).join` still is: for measurements."""
-    scaling.join = join
+def joined_by(scaling: Scaling, join: Callable[[Tensor, Tensor, LongSkip], Tensor]) -> Iterator[None]:
+    """Replace a method's `join` for the time of a measurement; the original remains `type(scaling).join`."""
+    vars(scaling)["join"] = join
     try:
         yield
     finally:
-        del scaling.join
+        del vars(scaling)["join"]
 
 
 REGISTRY: dict[str, type[Scaling]] = {}
@@ -90,6 +93,7 @@ REGISTRY: dict[str, type[Scaling]] = {}
 
 def register(name: str) -> Callable[[type[Scaling]], type[Scaling]]:
     """Class decorator: the method is called `name` in suites, plans, reports and plots. ValueError if it cannot be."""
+
     def add(cls: type[Scaling]) -> type[Scaling]:
         if flaw := _flaw(name, cls):
             raise ValueError(f"method {name!r}: {flaw}")
@@ -107,15 +111,15 @@ def _flaw(name: str, cls: type[Scaling]) -> str | None:
         return "a name is of letters, digits and _"
     if not issubclass(cls, Scaling):
         return f"{cls.__name__} must be a subclass of Scaling"
-    _, *wheres = inspect.signature(cls.__init__).parameters.values()
-    if not wheres or wheres[0].default is not inspect.Parameter.empty:
-        return f"{cls.__name__}.__init__ must take wheres first"
+    _, *arguments = inspect.signature(cls.__init__).parameters.values()
+    if not arguments or arguments[0].default is not inspect.Parameter.empty:
+        return f"{cls.__name__}.__init__ must take long_skips first"
     needed = [key for key, default in defaults(cls).items() if default is inspect.Parameter.empty]
     return f"parameter {needed[0]!r} of {cls.__name__}.__init__ needs a default" if needed else None
 
 
 def defaults(cls: type[Scaling]) -> dict[str, Any]:
-    """Parameters of a method's class and their defaults; all but self and wheres, which come first."""
+    """Parameters of a method's class and their defaults: all but the first two, self and the long skips."""
     return {key: parameter.default for key, parameter in list(inspect.signature(cls.__init__).parameters.items())[2:]}
 
 
@@ -125,16 +129,16 @@ def channel_axis(s: Tensor) -> int:
 
 
 def per_channel(gain: Tensor, s: Tensor) -> Tensor:
-    """A vector over channels, shaped to multiply s."""
-    return gain if s.ndim == 3 else gain.view(-1, 1, 1)
+    """A vector over channels, in the shape and the precision to multiply s: an fp32 gain leaves a bf16 skip in bf16."""
+    return gain.to(s.dtype) if s.ndim == 3 else gain.to(s.dtype).view(-1, 1, 1)
 
 
-def on_image(change: Callable[[Tensor], Tensor], x: Tensor, where: Where) -> Tensor:
+def on_image(change: Callable[[Tensor], Tensor], x: Tensor, where: LongSkip) -> Tensor:
     """Apply `change` to a map (B, C, H, W), or to the patches among tokens (B, L, D) laid out as one."""
     if x.ndim == 4:
         return change(x)
-    other, patches = x.split([x.shape[1] - where.patches, where.patches], dim=1)
-    image = patches.transpose(1, 2).unflatten(2, (math.isqrt(where.patches), -1))
+    other, patches = torch.split(x, [x.shape[1] - where.patches, where.patches], dim=1)
+    image = torch.unflatten(patches.transpose(1, 2), 2, (math.isqrt(where.patches), -1))
     return torch.cat([other, change(image).flatten(2).transpose(1, 2)], dim=1)
 
 
@@ -152,7 +156,7 @@ class NoScaling(Scaling):
 class InverseSqrt2(Scaling):
     """Factor 2^-1/2 on every long skip. The 1/sqrt(2) baseline of ScaleLong, arXiv 2310.13545."""
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         return s * 2**-0.5
 
 
@@ -163,13 +167,13 @@ class Constant(Scaling):
     index: in a UNet i counts resolution levels ("level") or every concatenation ("concat"); the paper leaves it open.
     """
 
-    valid = {"kappa": KAPPA, "index": INDEX}
+    valid: ClassVar[Valid] = {"kappa": KAPPA, "index": INDEX}
 
-    def __init__(self, wheres: Sequence[Where], kappa: float = 0.5, index: str = "level") -> None:
-        super().__init__(wheres)
+    def __init__(self, long_skips: Sequence[LongSkip], kappa: float = 0.5, index: str = "level") -> None:
+        super().__init__(long_skips)
         self.kappa, self.index = kappa, index
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         return s * self.kappa ** ((where.level if self.index == "level" else where.index) - 1)
 
 
@@ -177,7 +181,7 @@ class Constant(Scaling):
 class ConstantReversed(Constant):
     """kappa^(N-i), the shallowest skip the weakest. A control: the factors of CS, arXiv 2310.13545, reversed."""
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         return s * self.kappa ** (where.levels - where.level if self.index == "level" else where.N - where.index)
 
 
@@ -195,7 +199,7 @@ class Calibration(nn.Module):
 
     def forward(self, s: Tensor) -> Tensor:
         pooled = s.mean(-1) if s.ndim == 3 else s.mean((2, 3))
-        gate = self.layer2(self.layer1(pooled).relu()).sigmoid()
+        gate = torch.sigmoid(self.layer2(self.layer1(pooled).relu()))
         return gate[..., None] if s.ndim == 3 else gate[..., None, None]
 
 
@@ -206,29 +210,29 @@ class Learnable(Scaling):
     In a UNet, where a gate belongs to a channel, one for all skips of the same width.
     """
 
-    valid = {"r": (lambda r: r >= 1, "a whole number of at least 1")}
+    valid: ClassVar[Valid] = {"r": (lambda r: r >= 1, "a whole number of at least 1")}
 
-    def __init__(self, wheres: Sequence[Where], r: int = 16) -> None:
-        super().__init__(wheres)
-        lengths = dict.fromkeys(where.gated for where in wheres)
+    def __init__(self, long_skips: Sequence[LongSkip], r: int = 16) -> None:
+        super().__init__(long_skips)
+        lengths = dict.fromkeys(where.gated for where in long_skips)
         self.nets = nn.ModuleDict({str(length): Calibration(length, r) for length in lengths})
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
-        return s * self.nets[str(where.gated)](s)
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
+        return torch.mul(s, self.nets[str(where.gated)](s))
 
 
 @register("learnable_per_skip")
 class LearnablePerSkip(Scaling):
     """LS, not shared: a calibration net for each skip. ScaleLong, arXiv 2310.13545."""
 
-    valid = Learnable.valid
+    valid: ClassVar[Valid] = Learnable.valid
 
-    def __init__(self, wheres: Sequence[Where], r: int = 16) -> None:
-        super().__init__(wheres)
-        self.nets = nn.ModuleList(Calibration(where.gated, r) for where in wheres)
+    def __init__(self, long_skips: Sequence[LongSkip], r: int = 16) -> None:
+        super().__init__(long_skips)
+        self.nets = nn.ModuleList(Calibration(where.gated, r) for where in long_skips)
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
-        return s * self.nets[where.index - 1](s)
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
+        return torch.mul(s, self.nets[where.index - 1](s))
 
 
 @register("residual_inv_sqrt2")
@@ -246,13 +250,13 @@ class MagnitudePreservingCat(Scaling):
     At t = 1/2 it equals none where trunk and skip are equally wide, as in every U-ViT.
     """
 
-    valid = {"t": (lambda t: 0 < t < 1, "0 < t < 1")}
+    valid: ClassVar[Valid] = {"t": (lambda t: 0 < t < 1, "0 < t < 1")}
 
-    def __init__(self, wheres: Sequence[Where], t: float = 0.5) -> None:
-        super().__init__(wheres)
+    def __init__(self, long_skips: Sequence[LongSkip], t: float = 0.5) -> None:
+        super().__init__(long_skips)
         self.t = t
 
-    def join(self, trunk: Tensor, s: Tensor, where: Where) -> Tensor:
+    def join(self, trunk: Tensor, s: Tensor, where: LongSkip) -> Tensor:
         t, axis = self.t, channel_axis(s)
         a, b = trunk.shape[axis], s.shape[axis]
         scale = math.sqrt((a + b) / ((1 - t) ** 2 + t**2))
@@ -266,26 +270,29 @@ class NormCat(Scaling):
     In a U-ViT that layer is `skip_linear`; in a UNet the first convolution and the 1x1 shortcut of the block.
     """
 
-    def __init__(self, wheres: Sequence[Where]) -> None:
-        super().__init__(wheres)
-        self.norms = nn.ModuleList(nn.LayerNorm(where.joined) for where in wheres)
+    decays = False
 
-    def join(self, trunk: Tensor, s: Tensor, where: Where) -> Tensor:
+    def __init__(self, long_skips: Sequence[LongSkip]) -> None:
+        super().__init__(long_skips)
+        self.norms = nn.ModuleList(nn.LayerNorm(where.joined) for where in long_skips)
+
+    def join(self, trunk: Tensor, s: Tensor, where: LongSkip) -> Tensor:
         joined, axis = super().join(trunk, s, where), channel_axis(s)
-        return self.norms[where.index - 1](joined.movedim(axis, -1)).movedim(-1, axis)
+        normed: Tensor = self.norms[where.index - 1](joined.movedim(axis, -1))
+        return normed.movedim(-1, axis).to(joined.dtype)  # CUDA's autocast computes a norm in fp32
 
 
 @register("scalar")
 class Scalar(Scaling):
     """One learnable factor per skip, from 1. modded-nanogpt, U-net value skips."""
 
-    initial = 1.0
+    initial, decays = 1.0, False
 
-    def __init__(self, wheres: Sequence[Where]) -> None:
-        super().__init__(wheres)
-        self.weight = nn.Parameter(torch.full((len(wheres),), self.initial))
+    def __init__(self, long_skips: Sequence[LongSkip]) -> None:
+        super().__init__(long_skips)
+        self.weight = nn.Parameter(torch.full((len(long_skips),), self.initial))
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         return s * self.weight[where.index - 1]
 
 
@@ -295,7 +302,7 @@ class SigmoidScalar(Scalar):
 
     initial = -1.5
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         return s * self.weight[where.index - 1].sigmoid()
 
 
@@ -310,11 +317,13 @@ class ReZero(Scalar):
 class LayerScale(Scaling):
     """A learnable gain per channel, from 1e-4. CaiT, arXiv 2103.17239 (there on residual branches)."""
 
-    def __init__(self, wheres: Sequence[Where], init: float = 1e-4) -> None:
-        super().__init__(wheres)
-        self.gains = nn.ParameterList(torch.full((where.channels,), float(init)) for where in wheres)
+    decays = False
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
+    def __init__(self, long_skips: Sequence[LongSkip], init: float = 1e-4) -> None:
+        super().__init__(long_skips)
+        self.gains = nn.ParameterList(torch.full((where.channels,), float(init)) for where in long_skips)
+
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         return s * per_channel(self.gains[where.index - 1], s)
 
 
@@ -322,7 +331,7 @@ class LayerScale(Scaling):
 class NoSkip(Scaling):
     """Factor 0: long skips carry nothing. A control: U-ViT's ablation (arXiv 2209.12152) shows that it is bad."""
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         return torch.zeros_like(s)
 
 
@@ -333,13 +342,13 @@ class SkipTuning(Scaling):
     For sampling from a trained network. The defaults are ours.
     """
 
-    valid = {"rho_bottom": FACTOR, "rho_top": FACTOR}
+    valid: ClassVar[Valid] = {"rho_bottom": FACTOR, "rho_top": FACTOR}
 
-    def __init__(self, wheres: Sequence[Where], rho_bottom: float = 0.8, rho_top: float = 1.0) -> None:
-        super().__init__(wheres)
+    def __init__(self, long_skips: Sequence[LongSkip], rho_bottom: float = 0.8, rho_top: float = 1.0) -> None:
+        super().__init__(long_skips)
         self.rho_bottom, self.rho_top = rho_bottom, rho_top
 
-    def skip(self, s: Tensor, where: Where) -> Tensor:
+    def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         depth = (where.index - 1) / max(1, where.N - 1)
         return s * (depth * self.rho_bottom + (1 - depth) * self.rho_top)
 
@@ -352,15 +361,15 @@ class FreeU(Scaling):
     from a trained network. In a U-ViT a stage is a block, the image is the patches, and other tokens stay as they are.
     """
 
-    valid = {"b1": FACTOR, "b2": FACTOR, "s1": FACTOR, "s2": FACTOR}
+    valid: ClassVar[Valid] = {"b1": FACTOR, "b2": FACTOR, "s1": FACTOR, "s2": FACTOR}
 
     def __init__(
-        self, wheres: Sequence[Where], b1: float = 1.3, b2: float = 1.4, s1: float = 0.9, s2: float = 0.2
+        self, long_skips: Sequence[LongSkip], b1: float = 1.3, b2: float = 1.4, s1: float = 0.9, s2: float = 0.2
     ) -> None:
-        super().__init__(wheres)
+        super().__init__(long_skips)
         self.stages = ((b1, s1), (b2, s2))
 
-    def join(self, trunk: Tensor, s: Tensor, where: Where) -> Tensor:
+    def join(self, trunk: Tensor, s: Tensor, where: LongSkip) -> Tensor:
         stage = where.levels - where.level
         if stage < len(self.stages):
             b, low = self.stages[stage]
@@ -385,5 +394,6 @@ def _scale_low(x: Tensor, factor: float) -> Tensor:
     for row in (0, -1):
         for column in (0, -1):
             mask[row, column] = factor
-    spectrum = torch.fft.fft2(x.float())  # there is no transform of half precision on every device
-    return torch.fft.ifft2(spectrum * mask).real.to(x.dtype)
+    spectrum = torch.fft.fft2(x.float())  # not every device transforms in half precision
+    image: Tensor = torch.fft.ifft2(spectrum * mask).real
+    return image.to(x.dtype)

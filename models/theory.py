@@ -14,33 +14,39 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.scaling import REGISTRY, Scaling, Where, joined_by
+from models.backbone import Backbone
+from models.scaling import REGISTRY, LongSkip, Scaling, joined_by
 
 
 def factors(scaling: Scaling) -> list[float] | None:
-    """kappa_1 .. kappa_N of a network's method, asked of the method itself; None if it does more than multiply each skip
-    by a fixed number."""
+    """kappa_1 .. kappa_N, asked of a network's method; None if it does more than multiply skips by fixed numbers."""
     kind = type(scaling)
-    if any(True for _ in scaling.parameters()) or kind.join is not Scaling.join or kind.residual is not Scaling.residual:
+    elsewhere = kind.join is not Scaling.join or kind.residual is not Scaling.residual
+    if elsewhere or any(True for _ in scaling.parameters()):
         return None
-    shapes = [(1, where.tokens, where.channels) if where.tokens else (1, where.channels, 4, 4) for where in scaling.wheres]
-    return [float(scaling.skip(torch.ones(shape, dtype=torch.float64), where).mean()) for shape, where in zip(shapes, scaling.wheres, strict=True)]
+
+    def factor(where: LongSkip) -> float:
+        shape = (1, where.tokens, where.channels) if where.tokens else (1, where.channels, 4, 4)
+        return float(scaling.skip(torch.ones(shape, dtype=torch.float64), where).mean())
+
+    return [factor(where) for where in scaling.long_skips]
 
 
 def coefficients(method: str, n: int, **parameters: float) -> list[float]:
-    """kappa_1 .. kappa_n of a method by its name; ValueError for one that is unknown or does not multiply by fixed numbers."""
+    """kappa_1 .. kappa_n of a method by its name; ValueError for one that is unknown or has no fixed factors."""
     if method not in REGISTRY:
         raise ValueError(f"method {method!r} is unknown; choose from {', '.join(REGISTRY)}")
-    wheres = [Where(index=i, N=n, level=i, levels=n, channels=4, tokens=4, trunk=4, patches=4) for i in range(1, n + 1)]
-    found = factors(REGISTRY[method](wheres, **parameters))
+    long_skips = [LongSkip(i, n, i, n, channels=4, tokens=4, trunk=4, patches=4) for i in range(1, n + 1)]
+    found = factors(REGISTRY[method](long_skips, **parameters))
     if found is None:
-        raise ValueError(f"method: {method!r} has no fixed factor; choose from none, inv_sqrt2, constant, constant_reversed, no_skip")
+        choices = "none, inv_sqrt2, constant, constant_reversed, no_skip"
+        raise ValueError(f"method: {method!r} has no fixed factor; choose from {choices}")
     return found
 
 
 def sum_of_squares(kappas: Sequence[float], first: int = 1) -> float:
     """sum_{j=first..N} kappa_j^2, which governs norms (Theorem 3.1) and gradients (Theorem 3.2) of block `first`."""
-    return math.fsum(kappa**2 for kappa in kappas[first - 1:])
+    return math.fsum(kappa**2 for kappa in kappas[first - 1 :])
 
 
 def constant_limit(kappa: float) -> float:
@@ -54,14 +60,14 @@ def expected_square(alpha_bar: float | Tensor, second_moment: float = 1 / 3) -> 
 
 
 def input_norm(alpha_bars: Tensor, second_moment: float = 1 / 3) -> float:
-    """E_t E||x_t||^2 / m over the timesteps of a schedule: (1 - (1 - E[x_0^2]) E_t abar_t), the paper's Lemma on the input.
+    """E_t E||x_t||^2 / m over the times of a schedule, 1 - (1 - E[x_0^2]) E_t abar_t: the paper's Lemma on the input.
 
     alpha_bars: (T,) on a uniform grid of times. With second_moment = 1/3 this is 1 - (2/3) E_t abar_t.
     """
     return float(1 - (1 - second_moment) * alpha_bars.double().mean())
 
 
-def robustness_bound(kappas: Sequence[float], encoders: Sequence[float], decoders: Sequence[float], middle: float) -> float:
+def robustness_bound(kappas: Sequence[float], encoders: list[float], decoders: list[float], middle: float) -> float:
     """A Lipschitz constant of the additive network: sum_i kappa_i M0^i + Lip(f_N) M0^N, M0 = max_j Lip(a_j) Lip(b_j).
 
     Rigorous in this form: f_{i-1} has Lip(b_i)(kappa_i Lip(a_i) + Lip(f_i) Lip(a_i)) <= M0 (kappa_i + Lip(f_i)), and
@@ -73,17 +79,17 @@ def robustness_bound(kappas: Sequence[float], encoders: Sequence[float], decoder
 
 
 @torch.no_grad()
-def reach(model: nn.Module, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> list[float]:
-    """How much of the shallowest decoder block each skip makes, ||h_0 - h_0 without skip j|| / ||h_0||, j = 1 .. N.
+def reach(model: Backbone, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> list[float]:
+    """Relative contribution of skips 1 .. N to the shallowest decoder block, ||h_0 - h_0 without skip j|| / ||h_0||.
 
-    The sum over j of Theorem 3.1 takes it that all of them arrive. A join by concatenation is followed by a linear layer
-    that also multiplies what comes from below; where that shrinks it, skip j arrives shrunk j - 1 times.
-    model: a network of models.build; x (B, C, H, W), timesteps (B,).
+    The sum of Theorem 3.1 counts every skip in full. Where a skip joins by concatenation, the next linear layer also
+    multiplies what comes from below; where that shrinks it, skip j arrives shrunk j - 1 times.
     """
-    scaling, features = model.scaling, []
+    scaling = model.scaling
+    features: list[Tensor] = []
 
     def feature(silent: int) -> Tensor:
-        def join(trunk: Tensor, s: Tensor, where: Where) -> Tensor:
+        def join(trunk: Tensor, s: Tensor, where: LongSkip) -> Tensor:
             return type(scaling).join(scaling, trunk, torch.zeros_like(s) if where.index == silent else s, where)
 
         with joined_by(scaling, join):
@@ -93,7 +99,7 @@ def reach(model: nn.Module, x: Tensor, timesteps: Tensor, condition: Tensor | No
     hook = model.decoder[0].register_forward_hook(lambda block, inputs, output: features.append(output))
     try:
         whole = feature(0)
-        return [float((feature(where.index) - whole).norm() / whole.norm()) for where in sorted(model.wheres, key=lambda w: w.index)]
+        return [float((feature(where.index) - whole).norm() / whole.norm()) for where in model.long_skips]
     finally:
         hook.remove()
 
@@ -104,15 +110,15 @@ class AdditiveUNet(nn.Module):
     kappas: kappa_1 .. kappa_N. forward: (B, m) -> (B, m).
     """
 
-    def __init__(self, kappas: Sequence[float], width: int, generator: torch.Generator | None = None, gain: float = 1.0) -> None:
+    def __init__(
+        self, kappas: Sequence[float], width: int, generator: torch.Generator | None = None, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.kappas, n = tuple(kappas), len(kappas)
         std = gain * math.sqrt(2 / width)
-
-        def layers(count: int) -> nn.ParameterList:
-            return nn.ParameterList(nn.Parameter(std * torch.randn(width, width, generator=generator)) for _ in range(count))
-
-        self.a, self.b, self.middle = layers(n), layers(n), layers(1)
+        weights = [nn.Parameter(std * torch.randn(width, width, generator=generator)) for _ in range(2 * n + 1)]
+        parts = weights[:n], weights[n:-1], weights[-1:]
+        self.a, self.b, self.middle = (nn.ParameterList(part) for part in parts)
 
     def forward(self, x: Tensor) -> Tensor:
         """h_0 = f_0(x)."""
@@ -127,5 +133,6 @@ class AdditiveUNet(nn.Module):
 
     def bound(self) -> float:
         """Its robustness bound from the spectral norms of its layers; ReLU has Lipschitz constant 1."""
-        encoders, decoders = ([float(torch.linalg.matrix_norm(w.detach(), 2)) for w in ws] for ws in (self.a, self.b))
-        return robustness_bound(self.kappas, encoders, decoders, float(torch.linalg.matrix_norm(self.middle[0].detach(), 2)))
+        norms = [float(torch.linalg.matrix_norm(w.detach(), 2)) for w in (*self.a, *self.b, *self.middle)]
+        n = len(self.kappas)
+        return robustness_bound(self.kappas, norms[:n], norms[n:-1], norms[-1])

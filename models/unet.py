@@ -5,38 +5,33 @@ One network covers both published families; the fields of `UNetConfig` below `dr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import Recomputed, attend, check_condition, check_inputs, sinusoid
-from models.scaling import Scaling, Where
+from models.backbone import Backbone, Config
+from models.layers import Recomputed, attend, module_list, sinusoid
+from models.scaling import LongSkip, Scaling
 
 
 @dataclass(frozen=True)
-class UNetConfig:
-    """Size, condition and family.
+class UNetConfig(Config):
+    """Size and family.
 
     mult: channels per level, in units of `channels`. blocks: residual blocks per level on the way down, one more on the
-    way up. attention: resolutions (pixels) with attention of `heads` heads; the middle always has it. classes: 0 for
-    none. context: (tokens, width) of a text, None for none. groups, eps: of the group norms. scale_shift: the time
-    embedding scales and shifts the second norm, else it is added before it. sine_first, closed: of the embedding.
-    padded_down: downsampling pads right and bottom only. zero_init: the last layer of every branch starts at 0.
+    way up. attention: resolutions (pixels) with attention of `heads` heads; the middle always has it. groups, eps: of
+    the group norms. scale_shift: the time embedding scales and shifts the second norm, else it is added before it.
+    sine_first, closed: see `sinusoid`. padded_down: downsampling pads right and bottom only. zero_init: the last layer
+    of every branch starts at 0.
     """
 
-    image_size: int
     channels: int
     mult: tuple[int, ...]
     blocks: int
     attention: tuple[int, ...]
     heads: int = 1
-    in_channels: int = 3
-    out_channels: int | None = None
-    classes: int = 0
-    context: tuple[int, int] | None = None
-    dropout: float = 0.0
     groups: int = 32
     eps: float = 1e-5
     scale_shift: bool = True
@@ -45,9 +40,33 @@ class UNetConfig:
     padded_down: bool = False
     zero_init: bool = True
 
+    @property
+    def multiple(self) -> int:
+        """How much smaller the deepest level is."""
+        return 1 << len(self.mult) - 1
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels per level."""
+        return [self.channels * mult for mult in self.mult]
+
     def attends(self, level: int) -> bool:
         """Whether there is attention at a level, counted from 0."""
         return self.image_size >> level in self.attention
+
+    def long_skips(self) -> tuple[LongSkip, ...]:
+        """The long skips, shallowest first: of the first convolution, then of each level's stages and downsampling."""
+        carried = [(1, self.channels)]  # level and channels
+        for level, width in enumerate(self.widths, 1):
+            carried += [(level, width)] * self.blocks + [(level + 1, width)] * (level < len(self.mult))
+        put_out = [width for width in self.widths for _ in range(self.blocks + 1)]  # by the decoder's stages
+        trunks, n, levels = [*put_out[1:], self.widths[-1]], len(carried), len(self.mult)
+        joined = enumerate(zip(carried, trunks, strict=True), 1)
+        return tuple(LongSkip(i, n, level, levels, channels, trunk=trunk) for i, ((level, channels), trunk) in joined)
+
+    def build(self) -> UNet:
+        """The network."""
+        return UNet(self)
 
 
 class ResBlock(nn.Module):
@@ -118,7 +137,8 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if padded else 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.padded else x)
+        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)) if self.padded else x)
+        return out
 
 
 class Upsample(nn.Module):
@@ -129,117 +149,104 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
 
 
-class UNet(nn.Module):
-    """Noise from images (B, C, S, S), timesteps (B,) in [0, 999] and a condition: long (B,) or float (B, M, W)."""
+class Level(nn.Module):
+    """The stages of one resolution, and the way to the next one, if any: a downsampling or an upsampling."""
+
+    def __init__(self, blocks: list[Stage], sample: Downsample | Upsample | None) -> None:
+        super().__init__()
+        self.blocks, self.sample = module_list(blocks), sample
+
+
+class UNet(Backbone):
+    """The network of a `UNetConfig`."""
+
+    config: UNetConfig
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.config, width = config, config.channels
+        self.config, self.long_skips, width = config, config.long_skips(), config.channels
         self.time1, self.time2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, 4 * width)
         if config.classes:
             self.label_emb = nn.Embedding(config.classes, 4 * width)
         self.conv_in = nn.Conv2d(config.in_channels, width, 3, padding=1)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        channels, skips = self._way_down()
-        self.mid1 = Stage(config, channels, channels, attention=True)
-        self.mid2 = Stage(config, channels, channels, attention=False)
-        channels, self.wheres = self._way_up(channels, skips)
-        self.norm_out = nn.GroupNorm(config.groups, channels, config.eps)
-        self.conv_out = nn.Conv2d(channels, config.out_channels or config.in_channels, 3, padding=1)
+        # Weights are drawn from the image in to the image out; `up` is listed before the middle.
+        down = [self._level_down(level) for level in range(len(config.mult))]
+        middle = [Stage(config, config.widths[-1], config.widths[-1], attention) for attention in (True, False)]
+        up = [self._level_up(level) for level in reversed(range(len(config.mult)))]
+        self.down, self.up, (self.mid1, self.mid2) = module_list(down), module_list(up), middle
+        self.norm_out = nn.GroupNorm(config.groups, config.widths[0], config.eps)
+        self.conv_out = nn.Conv2d(config.widths[0], config.outputs, 3, padding=1)
         if config.zero_init:
             self._zero()
-        self.scaling = Scaling(self.wheres)
+        self.scaling = Scaling(self.long_skips)
+
+    def _level_down(self, level: int) -> Level:
+        config, width, attention = self.config, self.config.widths[level], self.config.attends(level)
+        inputs = [config.widths[level - 1] if level else config.channels, *[width] * (config.blocks - 1)]
+        blocks = [Stage(config, channels, width, attention) for channels in inputs]
+        return Level(blocks, Downsample(width, config.padded_down) if level + 1 < len(config.mult) else None)
+
+    def _level_up(self, level: int) -> Level:
+        config, width, count = self.config, self.config.widths[level], self.config.blocks + 1
+        joined = [skip.joined for skip in self.long_skips[level * count : (level + 1) * count]]
+        blocks = [Stage(config, channels, width, config.attends(level)) for channels in reversed(joined)]
+        return Level(blocks, Upsample(width) if level else None)
+
+    def _zero(self) -> None:
+        """Every branch starts as nothing, and so does the output."""
+        last: list[nn.Conv2d | nn.Linear] = [self.conv_out]
+        last += [module.conv2 for module in self.modules() if isinstance(module, ResBlock)]
+        last += [module.proj for module in self.modules() if isinstance(module, AttentionBlock)]
+        for parameter in (parameter for layer in last for parameter in layer.parameters()):
+            nn.init.zeros_(parameter)
 
     @property
     def encoder(self) -> tuple[nn.Module, ...]:
-        """What skips leave from, shallowest first: the first convolution, the stages, the downsamplings."""
-        parts = ([*level["blocks"], *([level["sample"]] if "sample" in level else [])] for level in self.down)
-        return (self.conv_in, *(part for level in parts for part in level))
+        """The first convolution, the stages and the downsamplings."""
+        parts = (part for level in self.down for part in (*level.blocks, level.sample))
+        return (self.conv_in, *(part for part in parts if part is not None))
 
     @property
     def middle(self) -> tuple[nn.Module, ...]:
-        """The stages between the deepest skip's ends."""
+        """The two stages at the lowest resolution."""
         return (self.mid1, self.mid2)
 
     @property
     def decoder(self) -> tuple[nn.Module, ...]:
-        """The stages that skips enter, shallowest first: in the order of `wheres`."""
-        return tuple(stage for level in self.up for stage in level["blocks"])[::-1]
-
-    def _way_down(self) -> tuple[int, list[Where]]:
-        """Make the encoder: its last channels, and its long skips, shallowest first, without `trunk` and N."""
-        config, levels, channels = self.config, len(self.config.mult), self.config.channels
-        skips = [Where(1, 0, 1, levels, channels)]
-
-        def leave(level: int) -> None:
-            skips.append(Where(len(skips) + 1, 0, level + 1, levels, channels))
-
-        for level, mult in enumerate(config.mult):
-            stages = nn.ModuleList()
-            for _ in range(config.blocks):
-                stages.append(Stage(config, channels, config.channels * mult, config.attends(level)))
-                channels = config.channels * mult
-                leave(level)
-            self.down.append(nn.ModuleDict({"blocks": stages}))
-            if level + 1 < levels:
-                self.down[-1]["sample"] = Downsample(channels, config.padded_down)
-                leave(level + 1)
-        return channels, skips
-
-    def _way_up(self, channels: int, skips: list[Where]) -> tuple[int, list[Where]]:
-        """Make the decoder, deepest level first: its last channels, and the long skips, shallowest first."""
-        config, wheres = self.config, []
-        for level in reversed(range(len(config.mult))):
-            stages = nn.ModuleList()
-            for _ in range(config.blocks + 1):
-                where = replace(skips[-1 - len(wheres)], N=len(skips), trunk=channels)
-                stages.append(Stage(config, where.joined, config.channels * config.mult[level], config.attends(level)))
-                channels = config.channels * config.mult[level]
-                wheres.append(where)
-            self.up.append(nn.ModuleDict({"blocks": stages}))
-            if level:
-                self.up[-1]["sample"] = Upsample(channels)
-        return channels, wheres[::-1]
-
-    def _zero(self) -> None:
-        """Every branch starts as nothing, and so does the output."""
-        last = [self.conv_out, *(m.conv2 for m in self.modules() if isinstance(m, ResBlock)),
-                *(m.proj for m in self.modules() if isinstance(m, AttentionBlock))]
-        for layer in last:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        """The stages of the way up."""
+        return tuple(stage for level in self.up for stage in level.blocks)[::-1]
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The predicted noise, of the shape of x (out_channels for C)."""
-        config, scaling = self.config, self.scaling
-        check_inputs(x, timesteps, config.in_channels, config.image_size)
-        check_condition(condition, len(x), config.classes, config.context)
-        e = self._embedding(timesteps, condition, x.dtype)
-        context = condition if config.context else None
+        """The predicted noise: see `Backbone`."""
+        self.check(x, timesteps, condition)
+        e, scaling = self._embedding(timesteps, condition, x.dtype), self.scaling
+        context = condition if self.config.context else None
         x = self.conv_in(x)
         skips = [x]
         for level in self.down:
-            for block in level["blocks"]:
+            for block in level.blocks:
                 x = block(x, e, scaling, context)
                 skips.append(x)
-            if "sample" in level:
-                x = level["sample"](x)
+            if level.sample is not None:
+                x = level.sample(x)
                 skips.append(x)
         x = self.mid2(self.mid1(x, e, scaling, context), e, scaling, context)
-        wheres = reversed(self.wheres)
+        joins = reversed(self.long_skips)
         for level in self.up:
-            for block in level["blocks"]:
-                x = block(scaling.join(x, skips.pop(), next(wheres)), e, scaling, context)
-            if "sample" in level:
-                x = level["sample"](x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+            for block in level.blocks:
+                x = block(scaling.join(x, skips.pop(), next(joins)), e, scaling, context)
+            if level.sample is not None:
+                x = level.sample(x)
+        out: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        return out
 
     def _embedding(self, timesteps: Tensor, condition: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Of time and class, (B, 4 channels)."""
         config = self.config
         time = sinusoid(timesteps, config.channels, config.sine_first, config.closed).to(dtype)
-        e = self.time2(F.silu(self.time1(time)))
-        return e + self.label_emb(condition) if config.classes else e
+        e: Tensor = self.time2(F.silu(self.time1(time)))
+        return torch.add(e, self.label_emb(condition)) if config.classes else e

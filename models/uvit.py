@@ -8,30 +8,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from timm.layers import Mlp, PatchEmbed, trunc_normal_
+from timm.layers.mlp import Mlp
+from timm.layers.patch_embed import PatchEmbed
+from timm.layers.weight_init import trunc_normal_
 from torch import Tensor, nn
 
-from models.layers import Recomputed, attend, check_condition, check_inputs, sinusoid
-from models.scaling import Scaling, Where
+from models.backbone import Backbone, Config
+from models.layers import Recomputed, attend, module_list, sinusoid
+from models.scaling import LongSkip, Scaling
 
 
 @dataclass(frozen=True)
-class UViTConfig:
-    """Size and condition. depth: blocks, the middle one not counted; half of them are skips. classes: 0 for none.
+class UViTConfig(Config):
+    """Size. depth: blocks, the middle one not counted; half of them are skips."""
 
-    context: (tokens, width) of a text, None for none.
-    """
-
-    image_size: int
     patch: int
     width: int
     depth: int
     heads: int
-    in_channels: int = 3
-    out_channels: int | None = None
-    classes: int = 0
-    context: tuple[int, int] | None = None
-    dropout: float = 0.0
+
+    @property
+    def multiple(self) -> int:
+        """Pixels per side of a patch."""
+        return self.patch
 
     @property
     def extra_tokens(self) -> int:
@@ -43,11 +42,15 @@ class UViTConfig:
         """All tokens, L."""
         return self.extra_tokens + (self.image_size // self.patch) ** 2
 
-    def wheres(self) -> list[Where]:
+    def long_skips(self) -> tuple[LongSkip, ...]:
         """The long skips, shallowest first."""
-        n = self.depth // 2
-        patches = self.tokens - self.extra_tokens
-        return [Where(i, n, i, n, self.width, self.tokens, trunk=self.width, patches=patches) for i in range(1, n + 1)]
+        n, patches = self.depth // 2, self.tokens - self.extra_tokens
+        indices = range(1, n + 1)
+        return tuple(LongSkip(i, n, i, n, self.width, self.tokens, self.width, patches) for i in indices)
+
+    def build(self) -> UViT:
+        """The network."""
+        return UViT(self)
 
 
 class Attention(nn.Module):
@@ -60,7 +63,9 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(attend(*self.qkv(x).chunk(3, dim=-1), self.heads))
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        out: Tensor = self.proj(attend(q, k, v, self.heads))
+        return out
 
 
 class Block(Recomputed):
@@ -80,13 +85,14 @@ class Block(Recomputed):
         return scaling.residual(x, self.drop(self.mlp(self.norm2(x))))
 
 
-class UViT(nn.Module):
-    """Noise from images (B, C, S, S), timesteps (B,) in [0, 999] and a condition: long (B,) or float (B, M, W)."""
+class UViT(Backbone):
+    """The network of a `UViTConfig`."""
+
+    config: UViTConfig
 
     def __init__(self, config: UViTConfig) -> None:
         super().__init__()
-        self.config, width = config, config.width
-        out = config.out_channels or config.in_channels
+        self.config, self.long_skips, width = config, config.long_skips(), config.width
         self.patch_embed = PatchEmbed(config.image_size, config.patch, config.in_channels, width)
         if config.classes:
             self.label_emb = nn.Embedding(config.classes, width)
@@ -94,47 +100,45 @@ class UViT(nn.Module):
             self.context_embed = nn.Linear(config.context[1], width)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, width))
         half = config.depth // 2
-        self.in_blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(half))
+        self.in_blocks = module_list(Block(width, config.heads, config.dropout) for _ in range(half))
         self.mid_block = Block(width, config.heads, config.dropout)
-        self.out_blocks = nn.ModuleList(Block(width, config.heads, config.dropout, skip=True) for _ in range(half))
+        self.out_blocks = module_list(Block(width, config.heads, config.dropout, skip=True) for _ in range(half))
         self.norm = nn.LayerNorm(width)
-        self.decoder_pred = nn.Linear(width, config.patch**2 * out)
-        self.final_layer = nn.Conv2d(out, out, 3, padding=1)
+        self.decoder_pred = nn.Linear(width, config.patch**2 * config.outputs)
+        self.final_layer = nn.Conv2d(config.outputs, config.outputs, 3, padding=1)
         trunc_normal_(self.pos_embed, std=0.02)
         self.apply(_initialise)
-        self.wheres = config.wheres()
-        self.scaling = Scaling(self.wheres)
+        self.scaling = Scaling(self.long_skips)
 
     @property
     def encoder(self) -> tuple[nn.Module, ...]:
-        """The blocks that skips leave from, shallowest first."""
+        """The blocks of the first half."""
         return tuple(self.in_blocks)
 
     @property
     def middle(self) -> tuple[nn.Module, ...]:
-        """The blocks between the deepest skip's ends."""
+        """The block between the halves."""
         return (self.mid_block,)
 
     @property
     def decoder(self) -> tuple[nn.Module, ...]:
-        """The blocks that skips enter, shallowest first: in the order of `wheres`."""
+        """The blocks of the second half."""
         return tuple(self.out_blocks)[::-1]
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The predicted noise, of the shape of x (out_channels for C)."""
-        config = self.config
-        check_inputs(x, timesteps, config.in_channels, config.image_size)
-        check_condition(condition, len(x), config.classes, config.context)
+        """The predicted noise: see `Backbone`."""
+        self.check(x, timesteps, condition)
         x = self._tokens(x, timesteps, condition)
         skips = []
         for block in self.in_blocks:
             x = block(x, self.scaling)
             skips.append(x)
         x = self.mid_block(x, self.scaling)
-        for block, where in zip(self.out_blocks, reversed(self.wheres), strict=True):
+        for block, where in zip(self.out_blocks, reversed(self.long_skips), strict=True):
             x = block(self.scaling.join(x, skips.pop(), where), self.scaling)
-        x = self.decoder_pred(self.norm(x))
-        return self.final_layer(_unpatchify(x[:, config.extra_tokens:], config.patch, config.image_size))
+        patches = self.decoder_pred(self.norm(x))[:, self.config.extra_tokens :]
+        out: Tensor = self.final_layer(_unpatchify(patches, self.config.patch, self.config.image_size))
+        return out
 
     def _tokens(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
         """[label if any, time, patches], or [time, text, patches]; positions added."""
@@ -150,7 +154,7 @@ class UViT(nn.Module):
 def _unpatchify(x: Tensor, patch: int, size: int) -> Tensor:
     """(B, h w, p1 p2 C) -> (B, C, h p1, w p2)."""
     side = size // patch
-    cells = x.unflatten(-1, (patch, patch, -1)).unflatten(1, (side, side))
+    cells = torch.unflatten(torch.unflatten(x, -1, (patch, patch, -1)), 1, (side, side))
     return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, size, size)
 
 

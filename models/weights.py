@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -12,16 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.backbone import Backbone
 from models.layouts import Source, sources
 from models.methods import parse_method
-from models.zoo import build, spec
+from models.zoo import build, config
 
 State = dict[str, Tensor]
 PARTS = ("ema", "state_dict", "model")  # what trainers call the weights in a larger file, best first
 OUTPUTS = ("final_layer.bias", "out.2.bias", "conv_out.bias")  # of U-ViT, improved-diffusion, DDIM and ours
 
 
-def load_published(model: nn.Module, state_dict: State) -> None:
+def load_published(model: Backbone, state_dict: State) -> None:
     """Load a state dict in one of the published layouts, or in ours, in place.
 
     ValueError lists all missing and unexpected keys, or all shapes that differ; the model is then unchanged.
@@ -47,7 +49,7 @@ def _convert(source: Source, state: State, shape: torch.Size) -> Tensor | None:
     """The tensor of a parameter, None if what is there does not make its shape."""
     try:
         tensor = source.convert(*(state[key] for key in source.keys))
-    except RuntimeError:  # torch's word for rows that cannot be regrouped
+    except RuntimeError:  # torch cannot regroup the rows
         return None
     return tensor if tensor.shape == shape else None
 
@@ -61,13 +63,13 @@ def import_weights(path: Path, preset: str, method: str, out: Path, **overrides:
     path, out = Path(path), Path(out)
     if path.exists() and out.exists() and path.samefile(out):
         raise ValueError(f"out: {out} is the file that is read; choose another")
-    spec(preset), parse_method(method)  # a typo is said before a large file is read
+    config(preset), parse_method(method)  # a typo is said before a large file is read
     state = read(path)
     outputs = [len(state[key]) for key in OUTPUTS if key in state and state[key].ndim]
     model = build(preset, method, **({"out_channels": outputs[0]} if outputs else {}) | overrides)
     load_published(model, state)
     export(model, out)
-    count, channels = sum(p.numel() for p in model.parameters()), model.config.out_channels or model.config.in_channels
+    count, channels = sum(p.numel() for p in model.parameters()), model.config.outputs
     return f"{path}: {count:,} parameters of {preset} ({method}, output channels: {channels}), written to {out}"
 
 
@@ -111,8 +113,9 @@ def _unwrap(content: object) -> State | None:
 
 def _is_state(content: object) -> TypeGuard[State]:
     """Whether it is tensors by name, and not empty."""
-    return isinstance(content, dict) and len(content) > 0 and all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
+    if not isinstance(content, dict) or not content:
+        return False
+    return all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
 
 
 def export(model: nn.Module, path: Path) -> None:
@@ -125,6 +128,16 @@ def export(model: nn.Module, path: Path) -> None:
         os.replace(beside, path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"out: {path} cannot be written: {error}") from None
+
+
+def weights_digest(module: nn.Module, skip_prefix: str = "") -> str:
+    """sha256 over the sorted names and the bytes of all weights and buffers, those under `skip_prefix` left out."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if not (skip_prefix and name.startswith(skip_prefix)):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _list(items: list[str]) -> str:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.backbone import Backbone, Config
 from models.methods import Method, parse_method
-from models.unet import UNet, UNetConfig
-from models.uvit import UViT, UViTConfig
+from models.unet import UNetConfig
+from models.uvit import UViTConfig
 
-Config = UNetConfig | UViTConfig
 OVERRIDES = ("in_channels", "out_channels", "image_size", "dropout")
 
-# The improved-diffusion family takes the defaults of UNetConfig; DDIM's differs in these. The UNets called `matched`
-# have the shape of their dataset's published one and its four channels per group, and are narrower.
-DDIM: dict[str, Any] = {
-    "eps": 1e-6, "scale_shift": False, "sine_first": True, "closed": True, "padded_down": True, "zero_init": False,
-}
+# UNets of the improved-diffusion family take the defaults of UNetConfig, DDIM's take these.
+DDIM: dict[str, Any] = {"eps": 1e-6, "padded_down": True}
+DDIM |= {"scale_shift": False, "sine_first": True, "closed": True, "zero_init": False}
 TEXT = (77, 768)  # tokens and width of CLIP ViT-L/14
 
 # fmt: off
@@ -36,7 +35,7 @@ PRESETS: dict[str, Config] = {
     "uvit-xs-class":         UViTConfig(12, patch=2, width=32, depth=8, heads=2, classes=12),
     "unet-xs-class":         UNetConfig(12, 16, (1, 1, 1),       1, (3,),    heads=2, groups=4, classes=12),
     "uvit-xs-t2i":           UViTConfig( 8, patch=2, width=32, depth=8, heads=2, in_channels=4, context=(12, 32)),
-    "unet-xs-t2i":           UNetConfig( 8, 16, (1, 1, 1),       1, (4,),    heads=2, in_channels=4, groups=4, context=(12, 32)),
+    "unet-xs-t2i":           UNetConfig( 8, 16, (1, 1, 1), 1, (4,), heads=2, in_channels=4, groups=4, context=(12, 32)),
     # miniatures of other depths, to see what grows with the number of skips
     "uvit-xs-d12":           UViTConfig( 8, patch=2, width=32, depth=12, heads=2, in_channels=1),
     "uvit-xs-d16":           UViTConfig( 8, patch=2, width=32, depth=16, heads=2, in_channels=1),
@@ -56,7 +55,8 @@ PRESETS: dict[str, Config] = {
     # UNet, published: size, width, its multiples per level, blocks, resolutions with attention
     "unet-iddpm-cifar10":    UNetConfig(32, 128, (1, 2, 2, 2),    3, (16, 8), heads=4, dropout=0.3),
     "unet-ddim-celeba64":    UNetConfig(64, 128, (1, 2, 2, 2, 4), 2, (16,),   heads=1, dropout=0.1, **DDIM),
-    # UNet, within 10 % of the parameters of uvit-s-2, uvit-s-4, uvit-m-4 and uvit-s-2-t2i
+    # UNet, within 10 % of the parameters of uvit-s-2, uvit-s-4, uvit-m-4 and uvit-s-2-t2i. Those called `matched` are
+    # the published ones of their dataset, narrower, with the same four channels per group.
     "unet-cifar10-matched":  UNetConfig(32, 120, (1, 2, 2, 2),    3, (16, 8), heads=4, dropout=0.3, groups=30),
     "unet-celeba64-matched": UNetConfig(64,  96, (1, 2, 2, 2, 4), 2, (16,),   heads=1, dropout=0.1, groups=24, **DDIM),
     "unet-imagenet64":       UNetConfig(64, 128, (1, 2, 3, 4),    3, (16, 8), heads=4, classes=1000),
@@ -65,19 +65,30 @@ PRESETS: dict[str, Config] = {
 # fmt: on
 
 
+def register_preset(name: str, config: Config) -> None:
+    """Let suites and `build` know a backbone of your own by this name. ValueError, one line, if they cannot."""
+    if name in PRESETS:
+        raise ValueError(f"preset {name!r}: registered twice")
+    if not re.fullmatch(r"\w+(-\w+)*", name):
+        raise ValueError(f"preset {name!r}: a name is of letters, digits and _, and of single - between them")
+    if not isinstance(config, Config):
+        raise ValueError(f"preset {name!r}: {type(config).__name__} is not a subclass of models.Config")
+    PRESETS[name] = config
+
+
 def presets() -> tuple[str, ...]:
     """Names of all presets."""
     return tuple(PRESETS)
 
 
-def spec(preset: str) -> Config:
+def config(preset: str) -> Config:
     """The configuration of a preset; ValueError, one line with the names, for an unknown one."""
     if preset not in PRESETS:
         raise ValueError(f"preset: {preset!r} is unknown; choose from {', '.join(PRESETS)}")
     return PRESETS[preset]
 
 
-def build(preset: str, method: str = "none", *, seeds: tuple[int, int] | None = None, **overrides: Any) -> nn.Module:
+def build(preset: str, method: str = "none", *, seeds: tuple[int, int] | None = None, **overrides: Any) -> Backbone:
     """The network `preset` under the scaling `method`.
 
     seeds: (init, gate); the backbone is initialised from the first, the method's parameters afterwards from the second,
@@ -85,51 +96,49 @@ def build(preset: str, method: str = "none", *, seeds: tuple[int, int] | None = 
     draws both from torch's global generator, in this order.
     overrides: in_channels, out_channels, image_size, dropout. ValueError, one line, for an unknown name or a bad value.
     """
-    config, parsed = _override(preset, overrides), parse_method(method)
+    changed, parsed = _override(preset, overrides), parse_method(method)
     if seeds is None:
-        return _assemble(config, parsed, lambda position: None)
+        return _assemble(changed, parsed, lambda position: None)
     # Not torch.manual_seed, which would reseed every accelerator too and leave it so.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        return _assemble(config, parsed, lambda position: torch.default_generator.manual_seed(int(seeds[position])))
+        return _assemble(changed, parsed, lambda position: torch.default_generator.manual_seed(int(seeds[position])))
 
 
-def _assemble(config: Config, method: Method, seed: Callable[[int], object]) -> nn.Module:
+def _assemble(preset: Config, method: Method, seed: Callable[[int], object]) -> Backbone:
     seed(0)
-    model = UViT(config) if isinstance(config, UViTConfig) else UNet(config)
+    model = preset.build()
     seed(1)
-    model.scaling = method.build(model.wheres)
+    model.scaling = method.build(model.long_skips)
     return model
 
 
 def _override(preset: str, overrides: dict[str, Any]) -> Config:
     """The configuration of a preset with the overrides in it, checked."""
-    config = spec(preset)
     for key, value in overrides.items():
         if key not in OVERRIDES:
             raise ValueError(f"override: {key!r} is unknown; choose from {', '.join(OVERRIDES)}")
         if key != "dropout" and not (type(value) is int and value >= 1):
             raise ValueError(f"{key}: {value!r} is out of range; a whole number of at least 1")
-    config = dataclasses.replace(config, **overrides)
-    factor = config.patch if isinstance(config, UViTConfig) else 2 ** (len(config.mult) - 1)
-    if config.image_size % factor:
-        raise ValueError(f"image_size: {config.image_size} does not fit {preset}; a multiple of {factor}")
-    if type(config.dropout) not in (int, float) or not 0 <= config.dropout < 1:
-        raise ValueError(f"dropout: {config.dropout!r} is out of range; 0 <= dropout < 1")
-    return config
+    changed = dataclasses.replace(config(preset), **overrides)
+    if changed.image_size % changed.multiple:
+        raise ValueError(f"image_size: {changed.image_size} does not fit {preset}; a multiple of {changed.multiple}")
+    if type(changed.dropout) not in (int, float) or not 0 <= changed.dropout < 1:
+        raise ValueError(f"dropout: {changed.dropout!r} is out of range; 0 <= dropout < 1")
+    return changed
 
 
-def example_condition(model: nn.Module, batch: int) -> torch.Tensor | None:
+def example_condition(model: Backbone, batch: int) -> Tensor | None:
     """Zeros in the shape of the condition that a network takes: long (B,), float (B, tokens, width), or None."""
-    config, device = model.config, next(model.parameters()).device
-    if config.context:
-        return torch.zeros(batch, *config.context, device=device)
-    return torch.zeros(batch, dtype=torch.long, device=device) if config.classes else None
+    taken, device = model.config, next(model.parameters()).device
+    if taken.context:
+        return torch.zeros(batch, *taken.context, device=device)
+    return torch.zeros(batch, dtype=torch.long, device=device) if taken.classes else None
 
 
-def flops(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+def flops(model: Backbone, image_shape: tuple[int, int, int]) -> int:
     """FLOPs of one forward pass of one image (C, H, W): 2 per multiply-add, counted by torch."""
     device, condition = next(model.parameters()).device, example_condition(model, 1)
-    # The counter knows attention only where it is written out; fused kernels on a CPU would count as nothing.
+    # The counter sees attention only where it is written out; fused kernels on a CPU would count as nothing.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, *image_shape, device=device), torch.zeros(1, device=device), condition)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())

@@ -11,9 +11,11 @@ import pytest
 import yaml
 from tiny_suite import TINY
 
+
 @pytest.fixture
 def tiny(tmp_path: Path):
     """Writes a variant of the tiny suite and returns its path: tiny(budget=320, name="other")."""
+
     def write(name: str = "tiny", **changes: object) -> str:
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**TINY, **changes}))

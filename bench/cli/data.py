@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import datasets
+from bench.cli.console import console, table
 from bench.errors import BadInput
 from datasets import Dataset, Options, Store
-from datasets.parallel import cores
 
 
 def act(o: argparse.Namespace) -> int:
@@ -19,11 +19,6 @@ def act(o: argparse.Namespace) -> int:
         return _list(chosen, o.data)
     if o.action == "verify":
         return _verify([d.name for d in chosen if o.name or Store.exists(o.data, d.name)], o.data)
-    if o.action == "profile":
-        from bench.performance import profiling
-
-        profiling.show(o.workers or cores())
-        return 0
     return _prepare(chosen[0], o)
 
 
@@ -32,40 +27,52 @@ def _prepare(dataset: Dataset, o: argparse.Namespace) -> int:
     if o.dry_run:
         print(f"would prepare {dataset.name} in {o.data / dataset.name}" + (f" from {source}" if source else ""))
         return 0
-    if o.download and not Store.exists(o.data, dataset.name):
+    if o.download and source and not Store.exists(o.data, dataset.name):
         _download(dataset, source)
     there = Store.exists(o.data, dataset.name)
     if there and dataset.originals and not o.partial and (kept := Store.open(o.data, dataset.name)).partial:
-        raise BadInput(f"dataset {dataset.name}: {kept.path} holds {kept.count:,} of {kept.manifest['published']:,} images; move it away to "
-                       "prepare all, or give --partial to keep it")
-    store = datasets.prepare(dataset.name, o.data, Options(
-        source, o.partial, o.workers or 0, o.autoencoder, o.text_encoder, o.device))
+        raise BadInput(
+            f"dataset {dataset.name}: {kept.path} holds {kept.count:,} of {kept.manifest['published']:,} images; move "
+            "it away to prepare all, or give --partial to keep it"
+        )
+    store = datasets.prepare(
+        dataset.name, o.data, Options(source, o.partial, o.workers or 0, o.autoencoder, o.text_encoder, o.device)
+    )
     remark = " (was there; delete the folder to make it anew)" if there else ""
     partial = f" of {store.manifest['published']:,}, partial" if store.partial else ""
-    print(f"{dataset.name}: {store.count:,} images{partial} {_shape(store.shape)}, digest {store.digest[:12]}, "
-          f"in {store.path}{remark}")
+    print(
+        f"{dataset.name}: {store.count:,} images{partial} {_shape(store.shape)}, digest {store.digest[:12]}, "
+        f"in {store.path}{remark}"
+    )
     return 0
 
 
 def _download(dataset: Dataset, folder: Path) -> None:
     """Fetch the originals; BadInput, one line, where that is impossible."""
     if dataset.download is None:
-        what = "needs no originals" if dataset.originals is None else "may not be downloaded without its publisher's leave"
-        raise BadInput(f"--download: {dataset.name} {what}; " + (
-            "leave it out" if dataset.originals is None else f"give --source PATH, where PATH is {dataset.originals}"))
+        what = (
+            "needs no originals" if dataset.originals is None else "may not be downloaded without its publisher's leave"
+        )
+        raise BadInput(
+            f"--download: {dataset.name} {what}; "
+            + (
+                "leave it out"
+                if dataset.originals is None
+                else f"give --source PATH, where PATH is {dataset.originals}"
+            )
+        )
     folder.mkdir(parents=True, exist_ok=True)
     try:
         dataset.download(folder)
     except (OSError, RuntimeError, ImportError) as error:
-        raise BadInput(f"--download: {dataset.name} could not be fetched into {folder} ({' '.join(str(error).split())}); "
-                       f"give --source PATH, where PATH is {dataset.originals}") from error
+        raise BadInput(
+            f"--download: {dataset.name} could not be fetched into {folder} ({' '.join(str(error).split())}); "
+            f"give --source PATH, where PATH is {dataset.originals}"
+        ) from error
 
 
 def _list(chosen: list[datasets.Dataset], root: Path) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("dataset", "image", "condition", "images", "MB", "digest", "what it is", box=None, pad_edge=False)
+    rows = table("dataset", "image", "condition", "images", "MB", "digest", "what it is")
     problems: list[str] = []
     for dataset in chosen:
         if not Store.exists(root, dataset.name):
@@ -74,11 +81,13 @@ def _list(chosen: list[datasets.Dataset], root: Path) -> int:
             have = ("damaged", "", "")
         else:
             size = sum(entry["bytes"] for entry in store.manifest["files"].values())
-            have = (f"{store.count:,}" + (" (partial)" if store.partial else ""), f"{size / 1e6:,.1f}", store.digest[:12])
-        table.add_row(dataset.name, _shape(dataset.shape), dataset.condition, *have, dataset.about)
-    console = Console()
-    console.width = max(console.width, 120) if not console.is_terminal else console.width
-    console.print(table)
+            have = (
+                f"{store.count:,}" + (" (partial)" if store.partial else ""),
+                f"{size / 1e6:,.1f}",
+                store.digest[:12],
+            )
+        rows.add_row(dataset.name, _shape(dataset.shape), dataset.condition, *have, dataset.about)
+    console().print(rows)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return int(bool(problems))

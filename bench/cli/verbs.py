@@ -7,56 +7,56 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.errors import BadInput
+from bench.launching import process
 
 
 def plan(o: argparse.Namespace) -> int:
     """Print the matrix."""
-    from bench.planning import costs
-    from bench.planning import suite as suites
-    from bench.planning.plan import plan as plan_runs, select
+    from bench.cli import matrix
+    from bench.planning import suite_file
+    from bench.planning.plan import plan as plan_runs
+    from bench.planning.plan import select
 
-    suite = suites.load(o.suite)
-    costs.show(suite, select(plan_runs(suite), o.only), o.root)
+    suite = suite_file.load(o.suite)
+    matrix.show(suite, select(plan_runs(suite), o.only), o.root)
     return 0
 
 
 def run(o: argparse.Namespace) -> int:
     """Train what is missing."""
-    from bench.launching import forked
-
     if not o.dry_run:
-        forked.warm_up()
-    from bench.launching import runner
-    from bench.planning import suite as suites
-    from bench.launching import worker
-    from bench.planning.plan import plan as plan_runs, select
-    from bench.runs.record import state
+        process.warm_up()
+    from bench.launching import local
+    from bench.planning import suite_file
+    from bench.planning.plan import plan as plan_runs
+    from bench.planning.plan import select, with_pilots
 
-    suite = suites.load(o.suite)
-    if o.dry_run:
-        everything = plan_runs(suite)
-        for run in worker.needed(everything, select(everything, o.only)):
-            print(f"{state(run.folder(o.root)):6}  {run.id}")
-        return 0
-    return runner.run(suite, o.root, o.data, o.only, o.workers, o.sync_every or None)
+    suite = suite_file.load(o.suite)
+    if not o.dry_run:
+        return local.run(suite, o.root, o.data, o.only, o.workers, o.sync_every)
+    everything = plan_runs(suite)
+    for run in with_pilots(everything, select(everything, o.only)):
+        print(f"{run.folder(o.root).state():8}  {run.id}")
+    return 0
 
 
 def submit(o: argparse.Namespace) -> int:
     """Start jobs that train what is missing."""
-    from bench.launching import submit as launch
-    from bench.planning import suite as suites
+    from bench.launching import submit as jobs
+    from bench.planning import suite_file
 
-    return launch.submit(suites.load(o.suite), o)
+    return jobs.submit(suite_file.load(o.suite), o)
 
 
 def cancel(o: argparse.Namespace) -> int:
     """End the jobs of a suite."""
-    from bench.launching import submit as launch
+    from bench.launching import submit as jobs
 
-    return launch.cancel(_name(o), o.root, o.dry_run)
+    return jobs.cancel(_name(o), o.root, o.dry_run)
 
 
 def status(o: argparse.Namespace) -> int:
@@ -69,24 +69,25 @@ def status(o: argparse.Namespace) -> int:
 
 def sync(o: argparse.Namespace) -> int:
     """Project into MLflow once, or until told to stop: SIGTERM asks for one more pass."""
-    from bench.tracking import projection
+    from bench.tracking import sync
 
     name = _name(o)
     if o.dry_run:
-        print(f"would project {o.root / name} into {o.tracking or projection.default_uri(o.root)}")
+        print(f"would project {o.root / name} into {o.tracking or sync.default_uri(o.root)}")
         return 0
     stop: list[int] = []
     if o.watch is not None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda got, _: stop.append(got))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # who starts a watcher holds it back until here
     while True:
         last = bool(stop) or o.watch is None
         code = 0
         try:
-            summary = projection.sync(o.root, name, o.tracking, stop)
+            summary = sync.sync(o.root, name, o.tracking, stop)
             if not o.quiet:
                 print(summary, flush=True)
-        except projection.Unreachable as error:  # a server that restarts: a later pass sends what this one did not
+        except sync.Unreachable as error:  # a server that restarts: a later pass sends what this one did not
             if o.watch is None:
                 raise
             print(f"sync: {error}", file=sys.stderr, flush=True)
@@ -108,7 +109,7 @@ def report(o: argparse.Namespace) -> int:
             raise BadInput(f"--baseline: {o.baseline!r} is not for two sweeps; each is compared with its own baseline")
         root, other = _elsewhere(o)
         out = o.out or o.root / name / f"against-{other}"
-        write = lambda: reports.compare_sweeps(o.root, name, root, other, out)  # noqa: E731
+        write: Callable[[], Path] = lambda: reports.compare_sweeps(o.root, name, root, other, out)  # noqa: E731
     else:
         out = o.out or o.root / name / "report"
         write = lambda: reports.write(o.root, name, out, o.baseline)  # noqa: E731
@@ -130,7 +131,7 @@ def _elsewhere(o: argparse.Namespace) -> tuple[Path, str]:
 
 
 def check(o: argparse.Namespace) -> int:
-    """Print every failed gate, what is missing, and whether the speedups agree with the committed reference."""
+    """Print every failed check, what is missing, and whether the speedups agree with the committed reference."""
     import reports
 
     folder = Path(o.suite)
@@ -140,10 +141,20 @@ def check(o: argparse.Namespace) -> int:
         root, name, only = o.root, _name(o), None
     failures = [str(failure) for failure in reports.check(root, name)]
     failures = [failure for failure in failures if only is None or only in failure]
-    progress = [line for line in reports.progress(root, name) if only is None and not any(line in failure for failure in failures)]
+    progress = [
+        line
+        for line in reports.progress(root, name)
+        if only is None and not any(line in failure for failure in failures)
+    ]
     outside, compared = reports.agreement(root, name) if only is None else ([], "")
     said = [reports.missing(root, name), *outside, compared] if only is None else []
-    print(*progress, *failures, *filter(None, said), f"{len(failures)} gates failed" if failures else "all gates passed", sep="\n")
+    print(
+        *progress,
+        *failures,
+        *filter(None, said),
+        f"{len(failures)} checks failed" if failures else "all checks passed",
+        sep="\n",
+    )
     return int(bool(failures or outside))
 
 
@@ -159,19 +170,9 @@ def data(o: argparse.Namespace) -> int:
 def perf(o: argparse.Namespace) -> int:
     """Measure throughput, or show where a suite's time went."""
     if o.suite:
-        from bench.performance import time_split as split
+        from bench.performance import time_split
 
-        split.show(o.root, _name(o))
-        return 0
-    if o.probes:
-        from bench.performance import probing
-
-        probing.show(o.probes, o.data)
-        return 0
-    if o.fid:
-        from bench.performance import frechet_speed
-
-        frechet_speed.show(o.fid, o.threads)
+        time_split.show(o.root, _name(o))
         return 0
     from bench.performance import perf as measure
 
@@ -193,9 +194,9 @@ def import_weights(o: argparse.Namespace) -> int:
 
 def ui(o: argparse.Namespace) -> int:
     """Open MLflow on loopback."""
-    from bench.tracking import projection
+    from bench.tracking import sync
 
-    return projection.ui(o.root, o.port, o.tracking)
+    return sync.ui(o.root, o.port, o.tracking)
 
 
 def _name(o: argparse.Namespace) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 STREAMS = ("init", "gate", "order", "augment", "time", "noise", "dropout", "sample", "probe")
 
 
 @dataclass(frozen=True)
-class Streams:
+class RandomStreams:
     """The streams of one run. `seed` None stands for the cell: the same for all its seeds and arms."""
 
     dataset: str
@@ -25,7 +27,7 @@ class Streams:
     seed: int | None
 
     def key(self, stream: str, *position: int) -> int:
-        """A 63-bit seed for the draw at `position` of `stream`."""
+        """A 63-bit seed for the draw at `position` of `stream`; ValueError for an unknown stream."""
         if stream not in STREAMS:
             raise ValueError(f"stream: {stream!r} is unknown; choose from {', '.join(STREAMS)}")
         text = json.dumps([self.dataset, self.backbone, self.seed, stream, *position])
@@ -35,30 +37,18 @@ class Streams:
         """A fresh CPU generator for the draw at `position` of `stream`."""
         return torch.Generator().manual_seed(self.key(stream, *position))
 
-    def cell(self) -> Streams:
-        """The streams that all runs of the cell share: evaluation noise."""
-        return Streams(self.dataset, self.backbone, None)
+    def cell(self) -> RandomStreams:
+        """The streams that all runs of the cell share: evaluation noise and probes."""
+        return replace(self, seed=None)
 
 
-class Order:
-    """The order of images: a fresh permutation per epoch, batches running on across epochs."""
+@lru_cache(maxsize=2)
+def permutation(streams: RandomStreams, count: int, epoch: int) -> Tensor:
+    """The order of `count` images in an epoch."""
+    return torch.randperm(count, generator=streams.generator("order", epoch))
 
-    def __init__(self, streams: Streams, count: int) -> None:
-        self.streams, self.count = streams, count
-        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.long)
 
-    def batch(self, start: int, size: int) -> torch.Tensor:
-        """Indices, long (size,), of the drawn images start .. start + size - 1 since the beginning of the run."""
-        parts, position, left = [], start, size
-        while left:
-            epoch, offset = divmod(position, self.count)
-            taken = min(left, self.count - offset)
-            parts.append(self._of(epoch)[offset:offset + taken])
-            position, left = position + taken, left - taken
-        return torch.cat(parts)
-
-    def _of(self, epoch: int) -> torch.Tensor:
-        if epoch != self._epoch:
-            self._permutation = torch.randperm(self.count, generator=self.streams.generator("order", epoch))
-            self._epoch = epoch
-        return self._permutation
+def image_indices(streams: RandomStreams, count: int, start: int, size: int) -> Tensor:
+    """Which of `count` images a run draws as its images start .. start + size - 1, long (size,), across epochs too."""
+    end, epochs = start + size, range(start // count, (start + size - 1) // count + 1)
+    return torch.cat([permutation(streams, count, e)[max(0, start - e * count) : end - e * count] for e in epochs])

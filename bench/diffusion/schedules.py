@@ -9,22 +9,25 @@ sd-discrete   Rombach et al. 2022: 1000 steps n whose sqrt(beta_n) grows linearl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.runs.run_spec import Diffusion
 
 # A noise prediction: x (B, C, H, W), t (B,) in [0, 1] -> epsilon (B, C, H, W).
 Epsilon = Callable[[Tensor, Tensor], Tensor]
 
+STEPS = 1000  # of sd-discrete
+
 
 class Schedule:
-    """A diffusion with log alpha_t given. Times are tensors of any shape, in [0, 1]."""
+    """vp-linear, and the base of every other diffusion. Times are tensors of any shape, in [0, 1]."""
 
-    beta_min: float
-    beta_max: float
+    def __init__(self, beta_min: float, beta_max: float) -> None:
+        self.beta_min, self.beta_max = beta_min, beta_max
 
     def draw(self, u: Tensor) -> Tensor:
         """Training times from uniform numbers in [0, 1)."""
@@ -34,17 +37,20 @@ class Schedule:
         """What a network is given for t, in [0, 999]."""
         return 999 * t
 
-    def log_alpha(self, t: Tensor) -> Tensor:
-        """log alpha_t."""
-        raise NotImplementedError
-
     def beta(self, t: Tensor) -> Tensor:
-        """beta(t) = -2 d log alpha_t / dt, the rate of noising."""
-        raise NotImplementedError
+        """The rate of noising, -2 d log alpha_t / dt = beta_min + t (beta_max - beta_min)."""
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        """log alpha_t = -1/4 t^2 (beta_max - beta_min) - 1/2 t beta_min."""
+        return -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
 
     def time(self, log_snr: Tensor) -> Tensor:
-        """The inverse of `log_snr`."""
-        raise NotImplementedError
+        """The inverse of `log_snr`: the root of log alpha's quadratic in t; log alpha = -1/2 log(1 + e^(-2 lambda))."""
+        minus_log_alpha = 0.5 * F.softplus(-2 * log_snr)
+        slope = self.beta_max - self.beta_min
+        root = (self.beta_min**2 + 4 * slope * minus_log_alpha).sqrt()
+        return 4 * minus_log_alpha / (self.beta_min + root) if slope else 2 * minus_log_alpha / self.beta_min
 
     def alpha(self, t: Tensor) -> Tensor:
         """Factor on the image."""
@@ -60,93 +66,54 @@ class Schedule:
 
     def noised(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = alpha_t x_0 + sigma_t noise; x, noise (B, C, H, W), t (B,)."""
-        t = t.view(-1, *[1] * (x.ndim - 1))
+        t = t.view(-1, 1, 1, 1)
         return self.alpha(t) * x + self.sigma(t) * noise
 
 
-@dataclass(frozen=True)
-class VPSDE(Schedule):
-    """vp-linear: the linear-beta VP-SDE."""
-
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-
-    def beta(self, t: Tensor) -> Tensor:
-        """beta(t), the rate of noising."""
-        return self.beta_min + t * (self.beta_max - self.beta_min)
-
-    def log_alpha(self, t: Tensor) -> Tensor:
-        """log alpha_t = -1/4 t^2 (beta_max - beta_min) - 1/2 t beta_min."""
-        return -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
-
-    def time(self, log_snr: Tensor) -> Tensor:
-        """From log alpha = -1/2 log(1 + e^(-2 lambda)), the positive root of its quadratic in t."""
-        minus_log_alpha = 0.5 * torch.nn.functional.softplus(-2 * log_snr)
-        slope = self.beta_max - self.beta_min
-        root = (self.beta_min**2 + 4 * slope * minus_log_alpha).sqrt()
-        return 4 * minus_log_alpha / (self.beta_min + root) if slope else 2 * minus_log_alpha / self.beta_min
-
-
-@dataclass(frozen=True)
 class SDDiscrete(Schedule):
-    """sd-discrete: 1000 steps. Between its points, as samplers ask for them, log alpha is linear in t."""
+    """sd-discrete. Between its steps, as samplers ask for them, log alpha and beta are linear in t."""
 
-    beta_min: float = 8.5e-4
-    beta_max: float = 1.2e-2
-    steps: int = 1000
+    def __init__(self, beta_min: float, beta_max: float) -> None:
+        super().__init__(beta_min, beta_max)
+        # At the steps, float64; by numpy, whose bits the records hold.
+        log_alpha = 0.5 * np.log1p(-(np.linspace(beta_min**0.5, beta_max**0.5, STEPS) ** 2)).cumsum()
+        self.times, self.log_alphas = torch.arange(1, STEPS + 1).double() / STEPS, torch.from_numpy(log_alpha)
+        self.betas = torch.from_numpy(-2 * STEPS * np.diff(log_alpha, prepend=0.0))
 
     def draw(self, u: Tensor) -> Tensor:
-        """t = (n + 1) / steps, n uniform."""
-        return ((u * self.steps).floor() + 1) / self.steps
+        """t = (n + 1) / STEPS, n uniform."""
+        return ((u * STEPS).floor() + 1) / STEPS
 
     def network_time(self, t: Tensor) -> Tensor:
-        """n."""
-        return self.steps * t - 1
-
-    @cached_property
-    def _tables(self) -> dict[tuple[str, torch.device], tuple[Tensor, ...]]:
-        return {}
-
-    def _interpolated(self, x: Tensor, name: str, at: np.ndarray, values: np.ndarray) -> Tensor:
-        """Linear between the points, in float64, where x is; its tables are carried over to a device once."""
-        if (name, x.device) not in self._tables:
-            slopes = np.diff(values) / np.diff(at)
-            self._tables[name, x.device] = tuple(torch.as_tensor(np.ascontiguousarray(a), device=x.device) for a in (at, values, slopes))
-        points, heights, slopes = self._tables[name, x.device]
-        x64 = x.detach().double().clamp(points[0], points[-1])
-        index = torch.searchsorted(points, x64, right=True).sub(1).clamp(0, len(slopes) - 1)
-        return (heights[index] + slopes[index] * (x64 - points[index])).to(x.dtype)
-
-    @cached_property
-    def _points(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(t, log alpha, log SNR) at the steps, float64."""
-        beta = np.linspace(self.beta_min**0.5, self.beta_max**0.5, self.steps) ** 2
-        log_alpha = 0.5 * np.log1p(-beta).cumsum()
-        return (np.arange(self.steps) + 1) / self.steps, log_alpha, log_alpha - 0.5 * np.log(-np.expm1(2 * log_alpha))
+        """The step n."""
+        return STEPS * t - 1
 
     def log_alpha(self, t: Tensor) -> Tensor:
         """log alpha_n = 1/2 sum log(1 - beta_i)."""
-        times, log_alpha, _ = self._points
-        return self._interpolated(t, "log_alpha", times, log_alpha)
+        return interpolate(t, self.times, self.log_alphas)
 
     def beta(self, t: Tensor) -> Tensor:
-        """-2 d log alpha / dt, constant within a step."""
-        times, log_alpha, _ = self._points
-        rate = -2 * self.steps * np.diff(log_alpha, prepend=0.0)
-        return self._interpolated(t, "beta", times, rate)
+        """-2 d log alpha / dt of the step that ends at t."""
+        return interpolate(t, self.times, self.betas)
 
     def time(self, log_snr: Tensor) -> Tensor:
-        """By log alpha = -1/2 log(1 + e^(-2 lambda)), between the steps as `log_alpha` is."""
-        times, log_alpha, _ = self._points
-        return self._interpolated(-0.5 * torch.nn.functional.softplus(-2 * log_snr), "time", log_alpha[::-1], times[::-1])
+        """Between the steps as `log_alpha` is."""
+        return interpolate(-0.5 * F.softplus(-2 * log_snr), self.log_alphas.flip(0), self.times.flip(0))
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"vp-linear": VPSDE, "sd-discrete": SDDiscrete}
+def schedule(settings: Diffusion) -> Schedule:
+    """The diffusion that a specification names."""
+    kinds: dict[str, type[Schedule]] = {"vp-linear": Schedule, "sd-discrete": SDDiscrete}
+    return kinds[settings.schedule](settings.beta_min, settings.beta_max)
 
 
-def schedule(settings: dict) -> Schedule:
-    """The diffusion that a spec names."""
-    return SCHEDULES[settings["schedule"]](settings["beta_min"], settings["beta_max"])
+def interpolate(x: Tensor, points: Tensor, values: Tensor) -> Tensor:
+    """`numpy.interp` on the device of x: linear between ascending points, constant beyond them; computed in float64."""
+    points, values = (table.to(x.device, non_blocking=True) for table in (points, values))
+    slopes = values.diff() / points.diff()
+    x64 = x.double().clamp(points[0], points[-1])
+    index = torch.searchsorted(points, x64, right=True).sub(1).clamp(0, len(slopes) - 1)
+    return (values[index] + slopes[index] * (x64 - points[index])).to(x.dtype)
 
 
 def epsilon(model: nn.Module, schedule: Schedule, condition: Tensor | None = None) -> Epsilon:
@@ -156,16 +123,15 @@ def epsilon(model: nn.Module, schedule: Schedule, condition: Tensor | None = Non
 
 def guided(model: nn.Module, schedule: Schedule, condition: Tensor, empty: Tensor, weight: float) -> Epsilon:
     """(1 + w) epsilon(x | condition) - w epsilon(x | empty): classifier-free guidance, Ho and Salimans 2022, eq. 6."""
-    both = torch.cat([condition, empty])
+    both = epsilon(model, schedule, torch.cat([condition, empty]))
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
-        predicted = model(x.repeat(2, 1, 1, 1), schedule.network_time(t).repeat(2), both).to(x.dtype)
-        conditional, unconditional = predicted.chunk(2)
+        conditional, unconditional = both(x.repeat(2, 1, 1, 1), t.repeat(2)).chunk(2)
         return conditional + weight * (conditional - unconditional)
 
     return predict
 
 
-def loss(model: nn.Module, schedule: Schedule, x: Tensor, t: Tensor, noise: Tensor, condition: Tensor | None = None) -> Tensor:
+def loss(model: nn.Module, schedule: Schedule, x: Tensor, t: Tensor, noise: Tensor, condition: Tensor | None) -> Tensor:
     """Plain mean squared error of the predicted noise, a scalar; x, noise (B, C, H, W), t (B,)."""
-    return nn.functional.mse_loss(epsilon(model, schedule, condition)(schedule.noised(x, t, noise), t), noise)
+    return F.mse_loss(epsilon(model, schedule, condition)(schedule.noised(x, t, noise), t), noise)

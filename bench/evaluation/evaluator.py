@@ -12,17 +12,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.utils import save_image
 
-from bench.diffusion import schedules as diffusion
-from bench.planning import compute_defaults as fastest
-from bench.evaluation import features
-from bench.evaluation import frechet as fid
-from bench.diffusion.batches import Prompts
-from bench.diffusion.schedules import Epsilon
+from bench.diffusion import schedules
+from bench.diffusion.random_streams import RandomStreams
 from bench.diffusion.samplers import SAMPLERS, clipped
-from bench.diffusion.random_streams import Streams
+from bench.diffusion.schedules import Epsilon
+from bench.evaluation import features, frechet
+from bench.runs import compute
+from bench.runs.run_spec import RunSpec
 from datasets import Store
 
 BLOCK = 64  # images that share one noise generator, and images of a sample grid
@@ -32,83 +33,97 @@ CONDITION = 1  # second key of the stream `sample`: conditions
 
 @dataclass(frozen=True)
 class Measured:
-    """Distance (nan if samples are not finite), network evaluations per image, the first 64 samples, uint8, and clocks."""
+    """Distance (nan if samples are not finite), the first 64 samples (uint8), seconds of sampling and of the rest."""
 
-    fid: float
-    nfe: int
+    distance: float
     grid: Tensor
     sample_seconds: float
     feature_seconds: float
 
 
+class Prompts:
+    """The conditions of an evaluation, labels or captions, the same for every arm and seed of a cell."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.frequency = torch.from_numpy(np.bincount(store.labels)).double() if store.condition == "class" else None
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """`count` labels by training frequency, or val captions, with repetition; None for an unconditional dataset."""
+        if self.frequency is not None:
+            return torch.multinomial(self.frequency, count, replacement=True, generator=generator)
+        if self.store.condition == "none":
+            return None
+        chosen = torch.randint(len(self.store.val_texts), (count,), generator=generator).numpy()
+        return torch.from_numpy(self.store.val_texts[chosen]).float()
+
+
 class Evaluator:
     """Evaluates models of one cell. Extractor and reference statistics are loaded once."""
 
-    def __init__(self, spec: dict, store: Store, data: Path) -> None:
-        self.spec, self.settings = spec, spec["evaluation"]
-        self.store, self.shape = store, store.shape
-        self.device = torch.device(spec["device"])
-        self.schedule = diffusion.schedule(spec["diffusion"])
-        self.streams = Streams(spec["dataset"], spec["backbone"], None)
+    def __init__(self, spec: RunSpec, store: Store, data: Path) -> None:
+        self.spec, self.settings, self.store = spec, spec.evaluation, store
+        self.schedule = schedules.schedule(spec.diffusion)
+        self.streams = RandomStreams(spec.dataset, spec.backbone, seed=None)
         self.prompts = Prompts(store)
-        self.extractor = features.load(self.settings["extractor"], device=spec["device"])
-        self.reference = fid.reference(store, self.extractor, data)
-
-    @property
-    def nfe(self) -> int:
-        """Network evaluations per image; guidance asks twice."""
-        return self.settings["steps"] * (2 if self.settings["guidance"] else 1)
+        self.extractor = features.load(self.settings.extractor, device=spec.device)
+        self.reference = frechet.reference(store, self.extractor, data)
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module, repeat: int = 0) -> Measured:
         """Measure `model` under the sampling noise number `repeat`; 0 is the one of every curve."""
+        began, sampling, finite = time.perf_counter(), 0.0, True
+        accumulator, grid = frechet.Accumulator(self.extractor.dim), torch.empty(0, dtype=torch.uint8)
         was_training = model.training
-        model.eval()
-        total, grid, finite, sampling, began = fid.Accumulator(), [], True, 0.0, time.perf_counter()
-        for start in range(0, self.settings["samples"], BATCH):
-            before = time.perf_counter()
-            x = self.sample(model, repeat, start)
-            finite = finite and bool(x.isfinite().all())
-            pixels = fid.to_uint8(x.nan_to_num(0.0))
-            sampling += time.perf_counter() - before  # the cast above has waited for the device
-            if finite:
-                total.add(self.extractor(pixels))
-            if start < BLOCK:
-                grid.append(pixels[:BLOCK].cpu())
-        model.train(was_training)
-        distance = fid.frechet(total.statistics(), self.reference) if finite else math.nan
-        return Measured(distance, self.nfe, torch.cat(grid), sampling, time.perf_counter() - began - sampling)
+        try:
+            model.eval()
+            for start in range(0, self.settings.samples, BATCH):
+                before = time.perf_counter()
+                x = self.sample(model, repeat, start)
+                finite = finite and bool(x.isfinite().all())
+                pixels = frechet.to_uint8(x.nan_to_num(0.0))
+                sampling += time.perf_counter() - before  # to_uint8 has waited for the device
+                if finite:
+                    accumulator.add(self.extractor(pixels))
+                if not start:
+                    grid = pixels[:BLOCK].cpu()
+        finally:  # an evaluation may be broken off
+            model.train(was_training)
+        distance = frechet.frechet_distance(accumulator.statistics(), self.reference) if finite else math.nan
+        return Measured(distance, grid, sampling, time.perf_counter() - began - sampling)
 
     def sample(self, model: nn.Module, repeat: int, start: int) -> Tensor:
-        """Images start .. start + 255, fewer at the end: float (B, C, H, W), nominally in [-1, 1]. start: whole blocks."""
-        count = min(BATCH, self.settings["samples"] - start)
-        blocks = range(start // BLOCK, -(-(start + count) // BLOCK))
+        """Images start .. start + 255, fewer at the end: float (B, C, H, W), nominally in [-1, 1]."""
+        settings = self.settings
+        count = min(BATCH, settings.samples - start)
+        blocks = range(start // BLOCK, math.ceil((start + count) / BLOCK))
         generators = [self.streams.generator("sample", repeat, block) for block in blocks]
 
         def draw() -> Tensor:
-            noise = torch.cat([torch.randn(BLOCK, *self.shape, generator=g) for g in generators])
-            return noise[:count].to(self.device)
+            noise = torch.cat([torch.randn(BLOCK, *self.store.shape, generator=g) for g in generators])
+            return noise[:count].to(self.spec.device)
 
-        predict = self._epsilon(model, self._condition(repeat, blocks, count))
-        predict = clipped(predict, self.schedule) if self.settings["clip"] else predict
-        with fastest.autocast(self.spec):
-            x = SAMPLERS[self.settings["sampler"]](predict, draw(), self.schedule, self.settings["steps"], draw)
+        predict, sampler = self._epsilon(model, self._condition(repeat, blocks, count)), SAMPLERS[settings.sampler]
+        with compute.autocast(self.spec):
+            x = sampler(predict, draw(), self.schedule, settings.steps, settings.end, draw)
         return x if self.store.codec is None else self.store.codec.decode(x)
 
     def _condition(self, repeat: int, blocks: range, count: int) -> Tensor | None:
-        drawn = [self.prompts.draw(BLOCK, self.streams.generator("sample", repeat, block, CONDITION)) for block in blocks]
-        return None if drawn[0] is None else torch.cat(drawn)[:count].to(self.device)
+        generators = [self.streams.generator("sample", repeat, block, CONDITION) for block in blocks]
+        parts = [part for g in generators if (part := self.prompts.draw(BLOCK, g)) is not None]
+        return torch.cat(parts)[:count].to(self.spec.device) if parts else None
 
     def _epsilon(self, model: nn.Module, condition: Tensor | None) -> Epsilon:
-        if not self.settings["guidance"]:
-            return diffusion.epsilon(model, self.schedule, condition)
-        return diffusion.guided(model, self.schedule, condition, self.prompts.empty(condition), self.settings["guidance"])
+        """The noise prediction under a condition, guided and clipped as the settings say."""
+        weight, schedule = self.settings.guidance, self.schedule
+        predict = schedules.epsilon(model, schedule, condition)
+        if condition is not None and weight:
+            empty = torch.from_numpy(self.store.empty).to(condition).expand_as(condition)
+            predict = schedules.guided(model, schedule, condition, empty, weight)
+        return clipped(predict, schedule) if self.settings.clip else predict
 
 
 def save_grid(path: Path, images: Tensor) -> None:
     """Write uint8 (up to 64, C, H, W) as an 8 x 8 grid with a white pixel between images."""
-    from torchvision.utils import make_grid
-    from torchvision.transforms.functional import to_pil_image
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_pil_image(make_grid(images, nrow=8, padding=1, pad_value=255)).save(path)
+    save_image(images / 255, path, nrow=8, padding=1, pad_value=1)

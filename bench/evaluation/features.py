@@ -19,15 +19,17 @@ import torch_fidelity
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+import models
 from bench.errors import BadInput, unknown
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # as published with torch-fidelity
 INCEPTION_PATH = "SKIPBENCH_INCEPTION"  # environment variable with the path of that file
-DIM = 64  # of small-conv
+DIMS = {"small-conv": 64, "inception": 2048}  # of features; torch-fidelity names an extractor's layer by it
 
 
-class SmallConv(FeatureExtractorBase):
+class SmallConv(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types
     """Fixed random features of small images, three scales, 64 dimensions.
 
     x in [-1, 1] passes three 3x3 convolutions with random orthonormal filters (16, 32 and 32 of them), each followed by
@@ -38,27 +40,21 @@ class SmallConv(FeatureExtractorBase):
 
     def __init__(self, name: str, features_list: Sequence[str], **_: object) -> None:
         super().__init__(name, features_list)
-        draw = Drawer(20231026)
-        self.conv1 = nn.Parameter(draw.filters(16, 3))
-        self.conv2 = nn.Parameter(draw.filters(32, 16))
-        self.conv3 = nn.Parameter(draw.filters(32, 32))
-        self.project = nn.Parameter(draw.orthonormal(DIM, 3 * 16 + 4 * (16 + 32 + 32)))
-        self.requires_grad_(False)
+        bits = np.random.Philox(20231026)  # the same stream on every platform and of every version
+        for i, (inputs, outputs) in enumerate(((3, 16), (16, 32), (32, 32)), 1):  # sqrt(2): a ReLU drops half
+            weight = orthonormal(bits, outputs, inputs * 9).view(outputs, inputs, 3, 3) * 2**0.5
+            self.register_parameter(f"conv{i}", nn.Parameter(weight, requires_grad=False))
+        self.project = nn.Parameter(orthonormal(bits, 64, 3 * 16 + 4 * (16 + 32 + 32)), requires_grad=False)
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
         """The one layer."""
-        return (str(DIM),)
+        return ("64",)
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
         """The one layer, for every metric."""
-        return str(DIM)
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """Not worth it."""
-        return False
+        return "64"
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """uint8 (B, 3, H, W), H and W at least 8, to float32 (B, 64)."""
@@ -70,60 +66,41 @@ class SmallConv(FeatureExtractorBase):
         return (torch.cat(parts, dim=1) @ self.project.T * 4,)
 
 
-class Drawer:
-    """Fixed weights from numpy's Philox, whose stream is the same on every platform and version."""
-
-    def __init__(self, seed: int) -> None:
-        self.bits = np.random.Philox(seed)
-
-    def normal(self, *shape: int) -> np.ndarray:
-        """Standard normal float64 by Box-Muller on the raw 64-bit stream: no library's choice of algorithm enters."""
-        count = int(np.prod(shape))
-        u = (self.bits.random_raw(2 * count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        return (np.sqrt(-2 * np.log1p(-u[:count])) * np.cos(2 * np.pi * u[count:])).reshape(shape)
-
-    def orthonormal(self, rows: int, columns: int) -> Tensor:
-        """Orthonormal rows (rows <= columns), rounded to 2^-16 so that no BLAS shows in the bits."""
-        basis: list[np.ndarray] = []
-        for row in self.normal(rows, columns):
-            for _ in range(2):  # Gram-Schmidt, twice for accuracy
-                for other in basis:
-                    row = row - other * float((other * row).sum())
-            basis.append(row / float(np.sqrt((row * row).sum())))
-        return torch.from_numpy((np.rint(np.stack(basis) * 2**16) / 2**16).astype(np.float32))
-
-    def filters(self, outputs: int, inputs: int) -> Tensor:
-        """3x3 filters (outputs, inputs, 3, 3), orthonormal, times sqrt(2) for the half that a ReLU drops."""
-        return self.orthonormal(outputs, inputs * 9).view(outputs, inputs, 3, 3) * 2**0.5
-
-
 torch_fidelity.register_feature_extractor("small-conv", SmallConv)
+
+
+def orthonormal(bits: np.random.Philox, rows: int, columns: int) -> Tensor:
+    """Random orthonormal rows (rows <= columns).
+
+    They are normal numbers, by Box-Muller on the raw 64-bit stream, so that no library's choice of algorithm enters,
+    after Gram-Schmidt, and rounded to 2^-16, so that no BLAS shows in the bits.
+    """
+    u, v = (bits.random_raw(2 * rows * columns) >> np.uint64(11)).reshape(2, rows, columns) * 2.0**-53
+    q, r = np.linalg.qr((np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * np.pi * v)).T)
+    return torch.from_numpy(np.rint((q * np.sign(np.diag(r))).T * 2**16) / 2**16).float().contiguous()
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A loaded extractor. digest: sha256 of its weights. resize: what it does to the size of an image, in words."""
+    """A loaded extractor. digest: sha256 of its weights. resize: what it does to the size of an image, in words.
+
+    minimum: the smallest image side that it takes.
+    """
 
     name: str
     digest: str
     dim: int
     resize: str
-    layer: str
-    fidelity_name: str  # under which torch-fidelity knows it
     module: FeatureExtractorBase
-    minimum: int  # smallest image side
-    weights: str | None = None  # path of the weights file, where there is one
+    minimum: int
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, batch: int = 256) -> Tensor:
-        """Features, float32 (N, dim) on the extractor's device, of uint8 images (N, 1 or 3, H, W); grey is repeated to 3 channels."""
+        """Features, float32 (N, dim) on the extractor's device, of uint8 images (N, 1 or 3, H, W), grey ones as RGB."""
         check_images(images, self.minimum)
         device = next(self.module.parameters()).device
-        parts = (part.to(device).expand(-1, 3, -1, -1) for part in images.split(batch))
+        parts = (part.to(device).expand(-1, 3, -1, -1) for part in torch.split(images, batch))
         return torch.cat([self.module(part)[0].float() for part in parts])
-
-
-DIMS = {"small-conv": DIM, "inception": 2048}
 
 
 def names() -> tuple[str, ...]:
@@ -142,8 +119,10 @@ def load(name: str, weights: str | Path | None = None, device: str = "cpu", dige
     if name == "inception":
         path = Path(weights or os.environ.get(INCEPTION_PATH) or INCEPTION_FILE)
         if not path.is_file():
-            raise BadInput(f"extractor inception: no weights file at {path}; get {INCEPTION_FILE} from the releases of "
-                           f"toshas/torch-fidelity and set {INCEPTION_PATH} to its path")
+            where = (
+                f"get {INCEPTION_FILE} from the releases of toshas/torch-fidelity and set {INCEPTION_PATH} to its path"
+            )
+            raise BadInput(f"extractor inception: no weights file at {path}; {where}")
         found = _inception(path.resolve(), path.stat().st_mtime_ns, str(device))
     elif weights is not None:
         raise BadInput(f"weights: {str(weights)!r} given; extractor {name} has fixed weights and takes no file")
@@ -156,9 +135,8 @@ def load(name: str, weights: str | Path | None = None, device: str = "cpu", dige
 
 @functools.cache
 def _small_conv(device: str) -> Extractor:
-    module = SmallConv("small-conv", [str(DIM)]).eval()
-    digest = weights_digest(module)
-    return Extractor("small-conv", digest, DIM, "none", str(DIM), "small-conv", module.to(device), minimum=8)
+    module = SmallConv("small-conv", ["64"]).eval()
+    return Extractor("small-conv", models.weights_digest(module), 64, "none", module.to(device), minimum=8)
 
 
 @functools.cache
@@ -173,25 +151,12 @@ def _inception(path: Path, changed: int, device: str) -> Extractor:
         raise BadInput(f"extractor inception: {path} is not a file of tensors only ({type(error).__name__})") from None
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
     try:
         with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads the file
-            module = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"],
-                                                 feature_extractor_weights_path=str(path))
+            module = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))
     except (RuntimeError, TypeError) as error:
         raise BadInput(f"extractor inception: {path} does not fit: {str(error).splitlines()[0]}") from None
-    return Extractor("inception", digest, DIMS["inception"], "bilinear to 299 as in TensorFlow 1", "2048",
-                     "inception-v3-compat", module.to(device), minimum=1, weights=str(path))
-
-
-def weights_digest(module: nn.Module) -> str:
-    """sha256 over the names and bytes of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return Extractor("inception", digest, 2048, "bilinear to 299 as in TensorFlow 1", module.to(device), minimum=1)
 
 
 def check_images(images: Tensor, minimum: int) -> None:
@@ -200,6 +165,6 @@ def check_images(images: Tensor, minimum: int) -> None:
         raise BadInput(f"images: {type(images).__name__} given; a uint8 tensor expected")
     if images.dtype != torch.uint8:
         raise BadInput(f"images: dtype {images.dtype} given; uint8 expected")
-    if images.ndim != 4 or not len(images) or images.shape[1] not in (1, 3) or min(images.shape[2:]) < minimum:
-        raise BadInput(f"images: shape {tuple(images.shape)} given; "
-                       f"(N, 1 or 3, H, W) with H and W of at least {minimum} expected")
+    shape = tuple(images.shape)
+    if len(shape) != 4 or not shape[0] or shape[1] not in (1, 3) or min(shape[2:]) < minimum:
+        raise BadInput(f"images: shape {shape} given; (N, 1 or 3, H, W), H and W of at least {minimum} expected")

@@ -10,19 +10,21 @@ cache is keyed by name.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.errors import BadInput
 from bench.evaluation.features import Extractor, check_images
 from datasets import Store
+from reports.records.files import replacing
 
 BATCH = 1024  # images whose features are in memory at a time
 
@@ -31,8 +33,8 @@ BATCH = 1024  # images whose features are in memory at a time
 class Statistics:
     """Mean (dim,) and covariance (dim, dim) of features, float64, and how many samples they are of."""
 
-    mu: np.ndarray
-    sigma: np.ndarray
+    mu: NDArray[np.float64]
+    sigma: NDArray[np.float64]
     size: int
 
     @property
@@ -42,24 +44,29 @@ class Statistics:
 
 
 class Accumulator:
-    """Sums of features and of their products, float64, batch by batch around the first batch's mean, where the features are."""
+    """Sums of features and of their products, float64, batch by batch, around the first batch's mean."""
 
-    def __init__(self) -> None:
-        self.size, self.shift = 0, np.zeros(0)
+    def __init__(self, dim: int) -> None:
+        self.dim, self.size = dim, 0
+        self.shift: Any = 0.0
+        self.total: Any = 0.0
+        self.products: Any = 0.0
 
     def add(self, features: Tensor) -> None:
         """Count features (B, dim) in."""
-        x = _native(features.double())
+        x: Any = features.double()
+        if features.device.type == "cpu":
+            x = x.numpy()  # whose bits the records of CPU suites hold
         if not self.size:
-            self.shift, self.total, self.products = x.mean(0), 0.0, 0.0
+            self.shift = x.mean(0)
         x = x - self.shift  # the variance of a small difference, not the difference of large squares
         self.size, self.total, self.products = self.size + len(x), self.total + x.sum(0), self.products + x.T @ x
 
     def statistics(self) -> Statistics:
         """The mean and the unbiased covariance; BadInput if there are fewer samples than it takes."""
-        if self.size <= len(self.shift):
-            raise BadInput(f"samples: {self.size} given; more than the {len(self.shift)} feature dimensions are needed")
-        shift, total, products = (x.cpu().numpy() if isinstance(x, Tensor) else x for x in (self.shift, self.total, self.products))
+        if self.size <= self.dim:
+            raise BadInput(f"samples: {self.size} given; more than the {self.dim} feature dimensions are needed")
+        shift, total, products = (np.asarray(torch.as_tensor(x).cpu()) for x in (self.shift, self.total, self.products))
         mean = total / self.size
         sigma = (products - self.size * np.outer(mean, mean)) / (self.size - 1)
         if not np.isfinite(sigma).all():
@@ -67,29 +74,24 @@ class Accumulator:
         return Statistics(shift + mean, sigma, self.size)
 
 
-def _native(x: Tensor) -> Tensor | np.ndarray:
-    """What sums up features of a device: torch there, numpy on a CPU, whose bits the records of CPU suites hold."""
-    return x.numpy() if x.device.type == "cpu" else x
-
-
-def statistics(images: Tensor, extractor: Extractor) -> Statistics:
-    """Of uint8 images (N, C, H, W); BadInput for N <= dim and for what are no such images."""
-    check_images(images, extractor.minimum)
-    total = Accumulator()
-    for part in images.split(BATCH):
-        total.add(extractor(part))
-    return total.statistics()
+def statistics(batches: Iterable[Tensor], extractor: Extractor) -> Statistics:
+    """Of batches of uint8 images (B, C, H, W); BadInput for too few, or for what the extractor does not take."""
+    accumulator = Accumulator(extractor.dim)
+    for images in batches:
+        accumulator.add(extractor(images))
+    return accumulator.statistics()
 
 
 def distance(images: Tensor, reference: Statistics, extractor: Extractor) -> float:
     """The Frechet distance of uint8 images (N, C, H, W) to the reference; BadInput for N <= dim."""
     if reference.mu.shape != (extractor.dim,):
-        raise BadInput(f"reference: statistics of {len(reference.mu)} dimensions given; "
-                       f"{extractor.name} has {extractor.dim}")
-    return frechet(statistics(images, extractor), reference)
+        dim = len(reference.mu)
+        raise BadInput(f"reference: statistics of {dim} dimensions given; {extractor.name} has {extractor.dim}")
+    check_images(images, extractor.minimum)
+    return frechet_distance(statistics(torch.split(images, BATCH), extractor), reference)
 
 
-def frechet(a: Statistics, b: Statistics) -> float:
+def frechet_distance(a: Statistics, b: Statistics) -> float:
     """The squared Frechet distance of two Gaussians.
 
     tr (S1 S2)^(1/2) is the sum of the square roots of the eigenvalues of S1^(1/2) S2 S1^(1/2), which is symmetric: two
@@ -103,46 +105,25 @@ def frechet(a: Statistics, b: Statistics) -> float:
 
 
 def reference(store: Store, extractor: Extractor, data: Path) -> Statistics:
-    """Statistics of a dataset's reference images, kept under DATA/.reference by the digests of data and extractor."""
+    """Statistics of a dataset's reference images, kept under DATA/.reference by the digests of data and extractor.
+
+    They are made again if the kept ones are damaged or of something else. Several processes and nodes may write them at
+    once: a file appears whole.
+    """
     path = Path(data) / ".reference" / f"{store.digest[:32]}-{extractor.name}-{extractor.digest[:32]}.npz"
     key = f"{store.digest} {len(store.reference)} {extractor.name} {extractor.digest}"
-    if found := _read(path, key, extractor.dim):
-        return found
-    total = Accumulator()
-    for start in range(0, len(store.reference), BATCH):
-        total.add(extractor(torch.from_numpy(np.array(store.reference[start:start + BATCH]))))
-    made = total.statistics()
-    _write(path, made, key)
-    return made
-
-
-def _read(path: Path, key: str, dim: int) -> Statistics | None:
-    """Kept statistics, None if there are none, or if they are damaged or of something else (then they are made again).
-
-    A file made before keys were written into it is known by its name alone.
-    """
     try:
         with np.load(path, allow_pickle=False) as kept:
             found = Statistics(kept["mu"], kept["sigma"], int(kept["size"]))
-            whole = str(kept["digest"]) == found.digest and str(kept["key"] if "key" in kept else key) == key
-            return found if whole and (found.mu.shape, found.sigma.shape) == ((dim,), (dim, dim)) else None
+            if str(kept["key"]) == key and str(kept["digest"]) == found.digest:
+                return found
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None
-
-
-def _write(path: Path, made: Statistics, key: str) -> None:
-    """Written beside under a name of its own, since several workers and nodes may do so at once; flushed; renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".npz", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, mu=made.mu, sigma=made.sigma, size=made.size, digest=made.digest, key=key)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(0o644)  # others on the same store may read it
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+        pass
+    starts = range(0, len(store.reference), BATCH)
+    made = statistics((torch.from_numpy(np.array(store.reference[i : i + BATCH])) for i in starts), extractor)
+    with replacing(path) as file:
+        np.savez(file, mu=made.mu, sigma=made.sigma, size=made.size, digest=made.digest, key=key)
+    return made
 
 
 def to_uint8(x: Tensor) -> Tensor:

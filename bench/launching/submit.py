@@ -1,183 +1,250 @@
-"""Jobs through submitit. Ours are those that we wrote down in runs/SUITE/submitted.json.
+"""Jobs through submitit. Ours are those of the batches in runs/SUITE/submitted.json, by the mark in their comment.
 
-local: workers that take runs until none is left. slurm: pilots, then the comparisons that depend on them, then the report,
-as job arrays; each element owns its runs, and first finishes what pilots are open.
+local: coordinators of one worker each, in processes that outlive this one. slurm: pilots, then the comparisons that
+depend on them, then the report, as job arrays; each element owns its runs, and first finishes what pilots are open.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import io
-import math
 import os
+import secrets
 import shlex
 import signal
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import chdir, contextmanager, nullcontext, redirect_stderr, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext, redirect_stderr, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import datasets
-from bench.launching import cluster_profile as cluster
-from bench.runs import lock
-from bench.launching import slurm as scheduler
-from bench.launching import snapshot
-from bench.launching import worker
-from bench.launching.cluster_profile import Profile
+import psutil
+import submitit
+
 from bench.errors import BadInput
-from bench.launching.job import Report, Work
-from bench.planning.plan import Run, plan, publish, select
-from bench.runs.record import state, write_json
-from bench.launching.runner import default_workers, preflight
+from bench.launching import cluster_profile, local, slurm, snapshot
+from bench.launching.job import BLOCKED, Report, Work
+from bench.launching.sweep_folder import SweepFolder
+from bench.planning.plan import plan, select, with_pilots
 from bench.planning.suite import Suite
+from bench.runs.run_spec import Run
+from reports.records.lease import Lease
+from reports.records.run_folder import State
 
-if TYPE_CHECKING:
-    import submitit
-
-PYTHON = shlex.join([sys.executable, "-S", "bench/launching/hold.py", sys.executable])  # in the snapshot, where a job starts
-STARTUP = 20  # seconds that a job takes to import torch and open its data, on a busy disk, before it trains
 LOCAL_TIME = 365 * 24 * 60  # minutes; submitit ends a local job after three requeues at its time
-REQUEUES = 1000  # submitit counts a preemption near the end of the time as a timeout; our own record says what goes forward
+REQUEUES = (
+    1000  # submitit counts a preemption near the end of the time as a timeout; our own record says what goes forward
+)
+FORBIDDEN = "%\\\n\r"  # letters that mean something else in the names of a job's log files
 
 
 def submit(suite: Suite, o: argparse.Namespace) -> int:
     """Submit jobs for what is missing and nobody has; returns 0. Safe to call again, and twice at the same moment."""
-    everything = plan(suite)
-    wanted = worker.needed(everything, select(everything, o.only))
-    _check_tracking(o)
-    folder = Path(o.root).resolve() / suite.name
-    if o.cluster == "local":
-        with nullcontext() if o.dry_run else _alone(folder):
-            return _submit_local(suite, everything, wanted, o)
-    chosen = cluster.profile(o)
-    if not scheduler.present():
-        raise BadInput("--cluster: 'slurm' needs sbatch, which is not on this machine; choose local")
-    scheduler.check_partition(chosen.partition, chosen.time)
-    _check_path(folder)
-    with nullcontext() if o.dry_run else _alone(folder):
-        return _submit_slurm(suite, everything, wanted, chosen, folder, o)
-
-
-def _check_tracking(o: argparse.Namespace) -> None:
     if o.tracking and not o.tracking.startswith(("http://", "https://")):
-        raise BadInput(f"--tracking: {o.tracking!r}: jobs open no database; give the http address of a tracking server, or run "
-                       "sync beside them")
+        told = "jobs open no database; give the http address of a tracking server, or run sync beside them"
+        raise BadInput(f"--tracking: {o.tracking!r}: {told}")
+    submission = Slurm(suite, o) if o.cluster == "slurm" else Local(suite, o)
+    with _alone(submission.sweep, o.dry_run):
+        return submission.submit()
 
 
-def _check_path(folder: Path) -> None:
-    """BadInput for letters that mean something else in the names of a job's log files."""
-    for letter in "%\\\n\r":
-        if letter in str(folder):
-            raise BadInput(f"--root: {str(folder)!r}: SLURM cannot write into a folder with {letter!r} in its name; choose another")
+def _alone(sweep: SweepFolder, dry_run: bool) -> AbstractContextManager[object]:
+    """One submission of a suite at a time: the second sees what the first put into the queue."""
+    return nullcontext() if dry_run else Lease(sweep.path / ".submitting", wait=600.0)
 
 
-# SLURM ----------------------------------------------------------------------------------------------------------------
+class Submission:
+    """What both clusters share: the runs that are wanted, and where jobs find code, runs and data."""
+
+    def __init__(self, suite: Suite, o: argparse.Namespace) -> None:
+        self.suite, self.o = suite, o
+        self.everything = plan(suite)
+        self.wanted = with_pilots(self.everything, select(self.everything, o.only))
+        self.sweep = SweepFolder(Path(o.root).resolve(), suite.name)
+
+    def submit(self) -> int:
+        """Submit; returns the exit code."""
+        raise NotImplementedError
+
+    def missing(self, held: set[str]) -> list[Run]:
+        """Runs to submit: not done, in no job of ours; failed ones only if that is asked for."""
+        states = {run.id: run.folder(self.o.root).state() for run in self.wanted}
+        failed = [run for run in self.wanted if states[run.id] is State.FAILED]
+        if failed and self.o.retry != "failed":
+            print(f"{len(failed)} runs failed and are left out; --retry failed submits them again")
+        left = [run for run in self.wanted if not states[run.id].done and run.id not in held]
+        return left if self.o.retry == "failed" else [run for run in left if run not in failed]
+
+    def prepare(self) -> Path:
+        """Prepare data and folders, and freeze the code; returns its folder."""
+        local.prepare(self.suite, self.everything, self.wanted, self.o.root, self.o.data)
+        code = snapshot.take(self.suite, self.o.root)
+        self.where = (
+            str(snapshot.suite_in(code, self.suite.name)),
+            str(self.sweep.path.parent),
+            str(self.o.data.resolve()),
+        )
+        return code
+
+    def follow(self) -> str:
+        """What to do next."""
+        name, root = shlex.quote(self.suite.name), shlex.quote(str(self.o.root))
+        return f"follow them with: python -m bench status {name} --root {root}"
 
 
-def _submit_slurm(suite: Suite, everything: list[Run], wanted: list[Run], chosen: Profile, folder: Path,
-                  o: argparse.Namespace) -> int:
-    held = {run for runs in scheduler.queued(folder).values() for run in runs}
-    strays = scheduler.strays(folder)
-    left = _missing(wanted, o, held)
-    parallel = suite.training.threads * suite.training.processes
-    settings = cluster.parameters(chosen, scheduler.PREFIX + suite.name, parallel)
-    if suite.training.device == "cuda" and not cluster.asks_for_gpus(settings):
-        raise BadInput(f"--gpus-per-node: {suite.name} trains on cuda, and its jobs would get no GPU; give it, or --set gres=...")
-    _check_interval(left, chosen.time, chosen.signal_delay)
-    executor = _executor(settings, folder)
-    arrays = _arrays(left, chosen)
-    jobs = sum(len(array) for _, array in arrays)
-    print(f"{suite.name}: {len(left)} of {len(wanted)} runs to submit, {jobs} jobs in {len(arrays)} arrays on slurm"
-          + (f"; {len(held)} runs are in the queue already" if held else ""))
-    if o.dry_run:
-        _describe(arrays, executor)
+class Slurm(Submission):
+    """Job arrays."""
+
+    def __init__(self, suite: Suite, o: argparse.Namespace) -> None:
+        super().__init__(suite, o)
+        self.profile = cluster_profile.profile(o)
+        if not slurm.present():
+            raise BadInput("--cluster: 'slurm' needs sbatch, which is not on this machine; choose local")
+        for letter in FORBIDDEN:
+            if letter in str(self.sweep.path):
+                told = f"SLURM cannot write into a folder with {letter!r} in its name; choose another"
+                raise BadInput(f"--root: {str(self.sweep.path)!r}: {told}")
+        cores = suite.training.threads * suite.training.processes
+        self.settings = cluster_profile.parameters(self.profile, slurm.PREFIX + suite.name, cores)
+        if suite.training.device == "cuda" and not cluster_profile.asks_for_gpus(self.settings):
+            told = f"{suite.name} trains on cuda, and its jobs would get no GPU; give it, or --set gres=..."
+            raise BadInput(f"--gpus-per-node: {told}")
+
+    def submit(self) -> int:
+        """Submit arrays of what is missing, and the report after them."""
+        held = {run for runs in slurm.queued(self.sweep).values() for run in runs}
+        left = self.missing(held)
+        executor, arrays = self.executor(self.settings), self.arrays(left)
+        keys = ("partition", "account", "qos")
+        options = [f"--{key}={value}" for key in keys if (value := self.settings.get(f"slurm_{key}"))]
+        with _no_outer_job():
+            slurm.check_accepted(options, self.settings["timeout_min"])
+        jobs = sum(len(elements) for _, elements in arrays)
+        queued = f"; {len(held)} runs are in the queue already" if held else ""
+        told = f"{len(left)} of {len(self.wanted)} runs to submit, {jobs} jobs in {len(arrays)} arrays on slurm"
+        print(f"{self.suite.name}: {told}{queued}")
+        if self.o.dry_run:
+            _describe(arrays, executor)
+            return 0
+        if not left and (not held or self.waiting("report")):
+            return 0
+        with _no_outer_job():
+            slurm.check_shared({"--root": Path(self.o.root), "--data": Path(self.o.data)}, options)
+        code = self.prepare()
+        with chdir(code):  # a job starts where it was submitted, and imports what lies there
+            self.submit_arrays(arrays)
+        print(f"code {code.name}; {self.follow()} --watch 10")
         return 0
-    if strays:  # what they have trained stays, and is resumed
-        print(f"ended {len(strays)} jobs of a submission that was cut off before it had written them down")
-        _scancel(strays)
-    if not left and (not held or _waiting(folder, "report")):
+
+    def arrays(self, left: list[Run]) -> list[tuple[str, list[list[Run]]]]:
+        """(kind, elements with their runs): pilots before comparisons, no array longer than the site takes."""
+        limit, size = self.profile.largest_array, self.profile.runs_per_job
+        most = min(limit, slurm.largest_array() or limit)
+        found = []
+        for kind, pilots in (("pilots", True), ("comparisons", False)):
+            runs = [run for run in left if (run.role == "pilot") is pilots]
+            elements = [runs[k : k + size] for k in range(0, len(runs), size)]
+            found += [(kind, elements[k : k + most]) for k in range(0, len(elements), most)]
+        return found
+
+    def submit_arrays(self, arrays: list[tuple[str, list[list[Run]]]]) -> None:
+        """Every array as soon as the ids are there that it depends on."""
+        # What waits for pilots also waits for those that an earlier call submitted.
+        earlier = {kind: self.waiting(kind) for kind in ("pilots", "comparisons")}
+        patience = 0.8 * self.profile.signal_delay
+        for kind, elements in arrays:
+            only = [",".join(f"run={run.id}" for run in runs) for runs in elements]
+            works = [Work(*self.where, text, self.o.tracking, patience) for text in only]
+            after = earlier["pilots"] if kind == "comparisons" else []
+            with _forgotten([run for runs in elements for run in runs], self.sweep):
+                array = self.sbatch(kind, works, [[run.id for run in runs] for runs in elements], self.settings, after)
+            earlier[kind].append(array)
+            print(f"  {kind}: job {array}, {len(works)} elements" + (f", after {', '.join(after)}" if after else ""))
+        light = {key: value for key, value in self.settings.items() if key != "gpus_per_node"} | {"cpus_per_task": 1}
+        work = Report(self.suite.name, str(self.sweep.path.parent))
+        report = self.sbatch("report", [work], [[]], light, earlier["pilots"] + earlier["comparisons"])
+        print(f"  report: job {report}, after all of them")
+
+    def sbatch(
+        self,
+        kind: str,
+        works: Sequence[Work | Report],
+        runs: list[list[str]],
+        settings: dict[str, Any],
+        after: list[str],
+    ) -> str:
+        """Submit one array; returns its job id.
+
+        The batch is written down first, and its jobs are known by the mark in their comment, so that none is ever lost.
+        """
+        mark, code = secrets.token_hex(6), Path.cwd().name
+        batch = {"batch": mark, "cluster": "slurm", "kind": kind, "code": code, "elements": runs}
+        executor = self.executor(settings, after, mark)
+        self.sweep.remember(batch | {"job": None})
+        try:
+            with _no_outer_job(), redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error
+                jobs: list[submitit.Job[Any]] = [executor.submit(work) for work in works]
+        except submitit.core.utils.FailedJobError as error:
+            self.sweep.forget(mark)
+            raise BadInput(f"sbatch refused the job: {' '.join(str(error).split())}") from None
+        array = str(jobs[0].job_id).partition("_")[0]
+        self.sweep.remember(batch | {"job": array})
+        return array
+
+    def executor(self, settings: dict[str, Any], after: Sequence[str] = (), mark: str = "") -> submitit.AutoExecutor:
+        """`afterany`: `afterok` on a failed pilot would wait for ever; the job itself looks at the targets."""
+        python = shlex.join([sys.executable, "-S", "-c", BLOCKED, sys.executable])
+        options = {"slurm_max_num_timeout": REQUEUES, "slurm_python": python}
+        executor = submitit.AutoExecutor(folder=self.sweep.path / "jobs" / "%j", cluster="slurm", **options)
+        comment = {"slurm_comment": f"{mark} {settings.get('slurm_comment', '')}".strip()} if mark else {}
+        depends = {"slurm_dependency": "afterany:" + ":".join(after)} if after else {}
+        try:
+            executor.update_parameters(**{**settings, **comment, **depends})
+        except (NameError, AssertionError) as error:  # submitit's way to refuse a parameter
+            raise BadInput(f"--set: {str(error).splitlines()[0]}") from None
+        return executor
+
+    def waiting(self, kind: str) -> list[str]:
+        """Arrays of a kind that we submitted before and that are still in the queue."""
+        marks = {batch["batch"] for batch in self.sweep.batches() if batch["kind"] == kind}
+        return sorted({job.array for job in slurm.queue(self.suite.name) or [] if job.batch in marks}) if marks else []
+
+
+class Local(Submission):
+    """Coordinators of one worker each, in processes that outlive this one."""
+
+    def submit(self) -> int:
+        """Start as many as fit or are asked for."""
+        left, o = self.missing(set()), self.o
+        cuda = self.suite.training.device == "cuda"
+        devices = local.devices(self.suite, o.jobs) if cuda else [None] * (o.jobs or local.default_workers(self.suite))
+        slots = devices[: len(left)]
+        print(f"{self.suite.name}: {len(left)} of {len(self.wanted)} runs missing, {len(slots)} jobs on local")
+        if o.dry_run or not left:
+            print(*(f"  {run.id}" for run in left), sep="\n", end="\n" if left else "")
+            return 0
+        code = self.prepare()
+        executor = submitit.AutoExecutor(folder=self.sweep.path / "jobs", cluster="local")
+        executor.update_parameters(
+            timeout_min=o.time or LOCAL_TIME, name=self.suite.name, gpus_per_node=o.gpus_per_node
+        )
+        with chdir(code), _forgotten(left, self.sweep), _own_streams(), executor.batch():
+            works = [Work(*self.where, o.only, o.tracking, devices=one) for one in slots]
+            submitted = [executor.submit(work) for work in works]
+        jobs = [{"id": job.job_id, "started": psutil.Process(int(job.job_id)).create_time()} for job in submitted]
+        batch = {"batch": secrets.token_hex(6), "cluster": "local", "kind": "workers", "code": code.name}
+        self.sweep.remember(batch | {"jobs": jobs})
+        print(*(f"  job {job['id']}" for job in jobs), self.follow(), sep="\n")
         return 0
-    with _no_outer_job():
-        scheduler.check_shared({"--root": Path(o.root), "--data": Path(o.data)},
-                               [f"--{key}={value}" for key in ("partition", "account", "qos") if (value := getattr(chosen, key))])
-    _prepare(suite, everything, wanted, o)
-    code = snapshot.take(suite, o.root)
-    with chdir(code):  # a job starts where it was submitted, and imports what lies there
-        _submit_arrays(suite, arrays, settings, folder, code, Path(o.data), o.tracking)
-    print(f"code {code.name}; {_follow(suite.name, o.root)} --watch 10")
-    return 0
-
-
-def _follow(name: str, root: Path) -> str:
-    return f"follow them with: python -m bench status {shlex.quote(name)} --root {shlex.quote(str(root))}"
-
-
-def _missing(wanted: list[Run], o: argparse.Namespace, held: set[str]) -> list[Run]:
-    """Runs to submit: not done, in no job of ours; failed ones only if that is asked for."""
-    standing = {run.id: state(run.folder(o.root)) for run in wanted}
-    failed = [run for run in wanted if standing[run.id] == "failed"]
-    if failed and o.retry != "failed":
-        print(f"{len(failed)} runs failed and are left out; --retry failed submits them again")
-    skip = ("done",) if o.retry == "failed" else ("done", "failed")
-    return [run for run in wanted if standing[run.id] not in skip and run.id not in held]
-
-
-def _check_interval(left: list[Run], minutes: int, warning: int) -> None:
-    """BadInput if a job may end before its first checkpoint: it would start over for ever."""
-    from bench.planning import costs
-
-    for run in {run.cell: run for run in left}.values():
-        interval = costs.of(run).seconds / run.checkpoints
-        if interval > minutes * 60 - warning - STARTUP:
-            need = math.ceil((interval + warning + STARTUP) / 60)
-            raise BadInput(f"--time: {minutes} minutes less {warning} s of warning and {STARTUP} s of starting is shorter than a checkpoint interval of "
-                           f"{run.cell} (about {interval:,.0f} s, see plan); at least {need}, or more checkpoints")
-
-
-def _arrays(left: list[Run], chosen: Profile) -> list[tuple[str, list[list[Run]]]]:
-    """(kind, elements with their runs): pilots before comparisons, no array longer than the site takes."""
-    most = min(chosen.largest_array, scheduler.largest_array() or chosen.largest_array)
-    found = []
-    for kind, runs in (("pilots", [run for run in left if run.role == "pilot"]),
-                       ("comparisons", [run for run in left if run.role != "pilot"])):
-        size = chosen.runs_per_job
-        elements = [runs[k:k + size] for k in range(0, len(runs), size)]
-        found += [(kind, elements[k:k + most]) for k in range(0, len(elements), most)]
-    return found
-
-
-def _submit_arrays(suite: Suite, arrays: list[tuple[str, list[list[Run]]]], settings: dict[str, Any], folder: Path, code: Path,
-                   data: Path, tracking: str | None) -> None:
-    """Every array as soon as the ids are there that it depends on; each written down at once."""
-    # What waits for pilots also waits for those that an earlier call submitted.
-    earlier = {kind: _waiting(folder, kind) for kind in ("pilots", "comparisons")}
-    path, where = str(code / "bench" / "suites" / f"{suite.name}.yaml"), (str(folder.parent), str(data.resolve()))
-    for kind, elements in arrays:
-        works = [Work(path, *where, ",".join(f"run={run.id}" for run in runs), tracking) for runs in elements]
-        after = earlier["pilots"] if kind == "comparisons" else []
-        with _forgotten([run for runs in elements for run in runs], folder.parent):
-            jobs = _sbatch(works, settings, folder, after)
-        ids = [{"id": job.job_id, "runs": [run.id for run in runs]} for job, runs in zip(jobs, elements, strict=True)]
-        _remember(folder, {"cluster": "slurm", "kind": kind, "code": code.name, "jobs": ids})
-        array = jobs[0].job_id.partition("_")[0]
-        earlier[kind].append(array)
-        print(f"  {kind}: job {array}, {len(jobs)} elements" + (f", after {', '.join(after)}" if after else ""))
-    light = {key: value for key, value in settings.items() if key != "gpus_per_node"} | {"cpus_per_task": 1}
-    ids = earlier["pilots"] + earlier["comparisons"]
-    report, = _sbatch([Report(suite.name, str(folder.parent))], light, folder, ids)
-    _remember(folder, {"cluster": "slurm", "kind": "report", "code": code.name, "jobs": [{"id": report.job_id, "runs": []}]})
-    print(f"  report: job {report.job_id}, after all of them")
 
 
 @contextmanager
-def _forgotten(runs: list[Run], root: Path) -> Iterator[None]:
+def _forgotten(runs: list[Run], sweep: SweepFolder) -> Iterator[None]:
     """Before their jobs start the failures of runs are forgotten; they are put back if no job came of it."""
-    paths = [run.folder(root) / "error.json" for run in runs]
+    paths = [run.folder(sweep.path.parent).error for run in runs]
     failures = {path: path.read_text() for path in paths if path.is_file()}
-    worker.forget_failures(runs, root)
+    for path in failures:
+        path.unlink()
     try:
         yield
     except Exception:
@@ -186,53 +253,22 @@ def _forgotten(runs: list[Run], root: Path) -> Iterator[None]:
         raise
 
 
-def _waiting(folder: Path, kind: str) -> list[str]:
-    """Arrays of a kind that we submitted before and that are still in the queue."""
-    live = scheduler.queued(folder)
-    ids = [job["id"] for batch in scheduler.submitted(folder) if batch.get("kind") == kind for job in batch["jobs"]]
-    return sorted({job.partition("_")[0] for job in ids if job in live})
-
-
-def _executor(settings: dict[str, Any], folder: Path, after: Sequence[str] = ()) -> submitit.AutoExecutor:
-    """`afterany`: `afterok` on a failed pilot would wait for ever; the job itself looks at the targets."""
-    import submitit
-
-    executor = submitit.AutoExecutor(folder=folder / "jobs" / "%j", cluster="slurm", slurm_max_num_timeout=REQUEUES, slurm_python=PYTHON)
-    depends = {"slurm_dependency": "afterany:" + ":".join(after)} if after else {}
-    executor.update_parameters(**settings, **depends)
-    return executor
-
-
-def _sbatch(works: list[Any], settings: dict[str, Any], folder: Path, after: list[str]) -> list[submitit.Job]:
-    """One array."""
-    import submitit
-
-    executor = _executor(settings, folder, after)
-    try:
-        with _no_outer_job(), redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error
-            jobs = [executor.submit(work) for work in works]
-    except submitit.core.utils.FailedJobError as error:
-        raise BadInput(f"sbatch refused the job: {' '.join(str(error).split())}") from None
-    return jobs
-
-
 def _describe(arrays: list[tuple[str, list[list[Run]]]], executor: submitit.AutoExecutor) -> None:
     """The arrays and their sbatch lines, as submitit writes them."""
-    slurm = executor._executor
+    writer: Any = executor._executor
     for kind, elements in arrays:
-        slurm.parameters |= {"map_count": len(elements) if len(elements) > 1 else None}
-        text = slurm._make_submission_file_text("", "")
-        print(f"{kind}: {len(elements)} jobs, {sum(map(len, elements))} runs" + ("; after the pilots" if kind == "comparisons" else ""))
+        writer.parameters |= {"map_count": len(elements) if len(elements) > 1 else None}
+        text = writer._make_submission_file_text("", "")
+        runs = sum(map(len, elements))
+        print(f"{kind}: {len(elements)} jobs, {runs} runs" + ("; after the pilots" if kind == "comparisons" else ""))
         print(*(f"  {line}" for line in text.splitlines() if line.startswith("#SBATCH")), sep="\n")
-        print(*(f"  {index}: {' '.join(run.id for run in runs)}" for index, runs in enumerate(elements)), sep="\n")
+        print(*(f"  {k}: {' '.join(run.id for run in element)}" for k, element in enumerate(elements)), sep="\n")
     print("report: 1 job, after all of them")
 
 
 @contextmanager
 def _no_outer_job() -> Iterator[None]:
     """Submitting from inside a job would inherit its SLURM_ variables; where the cluster is must stay."""
-    import submitit
-
     kept = {key: os.environ[key] for key in ("SLURM_CONF",) if key in os.environ}
     with submitit.helpers.clean_env():
         os.environ.update(kept)
@@ -240,60 +276,8 @@ def _no_outer_job() -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One submission of a suite at a time: the second sees what the first put into the queue."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".submitting").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        yield
-
-
-# This machine ---------------------------------------------------------------------------------------------------------
-
-
-def _submit_local(suite: Suite, everything: list[Run], wanted: list[Run], o: argparse.Namespace) -> int:
-    """Worker processes that outlive this one."""
-    left = _missing(wanted, o, set())
-    jobs = min(o.jobs or default_workers(suite), len(left))
-    print(f"{suite.name}: {len(left)} of {len(wanted)} runs missing, {jobs} jobs on local")
-    if o.dry_run or not left:
-        for run in left:
-            print(f"  {run.id}")
-        return 0
-    _prepare(suite, everything, wanted, o)
-    code, folder = snapshot.take(suite, o.root), Path(o.root).resolve() / suite.name
-    each = suite.training.processes if suite.training.device == "cuda" else 0
-    works = [Work(str(code / "bench" / "suites" / f"{suite.name}.yaml"), str(folder.parent), str(Path(o.data).resolve()), o.only,
-                  o.tracking, ",".join(map(str, range(slot * each, (slot + 1) * each))) or None) for slot in range(jobs)]
-    with chdir(code), _forgotten(left, folder.parent):
-        started = _start(works, o, folder, suite.name)
-    _remember(folder, {"cluster": "local", "kind": "workers", "code": code.name, "jobs": started})
-    print(*(f"  job {job['id']}" for job in started), _follow(suite.name, o.root), sep="\n")
-    return 0
-
-
-def _prepare(suite: Suite, everything: list[Run], wanted: list[Run], o: argparse.Namespace) -> None:
-    for name in dict.fromkeys(cell.dataset for cell in suite.cells):
-        datasets.prepare(name, o.data)
-    preflight(wanted, o.root)
-    publish(suite, everything, o.root)
-
-
-def _start(works: list[Work], o: argparse.Namespace, folder: Path, name: str) -> list[dict]:
-    import submitit
-
-    executor = submitit.AutoExecutor(folder=folder / "jobs", cluster="local")
-    executor.update_parameters(timeout_min=o.time or LOCAL_TIME, name=name)
-    if o.gpus_per_node:
-        executor.update_parameters(gpus_per_node=o.gpus_per_node)
-    with _own_streams(), executor.batch():
-        submitted = [executor.submit(work) for work in works]
-    return [{"id": job.job_id, "started": lock.started(int(job.job_id)), "runs": []} for job in submitted]
-
-
-@contextmanager
 def _own_streams() -> Iterator[None]:
-    """What is started here inherits no stream of ours: a local job would hold a pipe open that somebody reads to its end."""
+    """What is started here inherits no stream of ours: it would hold a pipe open that somebody reads to its end."""
     kept, null = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 1)
@@ -308,56 +292,29 @@ def _own_streams() -> Iterator[None]:
 
 def cancel(name: str, root: Path, dry_run: bool) -> int:
     """End the jobs written down for this suite, and only those."""
-    folder = Path(root) / name
-    if not (folder / "submitted.json").is_file() and not scheduler.strays(folder):
+    sweep = SweepFolder(root, name)
+    if not sweep.batches():
         raise BadInput(f"suite: {name!r} has no submitted jobs in {root}")
-    with nullcontext() if dry_run else _alone(folder):  # not in the midst of a submission
-        return _cancel(name, folder, dry_run)
-
-
-def _cancel(name: str, folder: Path, dry_run: bool) -> int:
-    live = [*scheduler.queued(folder), *scheduler.strays(folder)]  # by name and number: an id that was handed out again is not ours
-    if live and not dry_run:
-        _scancel(live)
-    ended = len(live)
-    for batch in scheduler.submitted(folder):
-        if batch["cluster"] == "local":
-            ended += sum(_end(job, dry_run) for job in batch["jobs"])
+    with _alone(sweep, dry_run):  # not in the midst of a submission
+        jobs = list(slurm.queued(sweep))
+        if jobs and not dry_run:
+            slurm.cancel(jobs)
+        here = [job for batch in sweep.batches() if batch["cluster"] == "local" for job in batch["jobs"]]
+        ended = len(jobs) + sum(_end_local(job, dry_run) for job in here)
     print(f"{name}: {ended} jobs {'would be ended' if dry_run else 'ended'}")
     return 0
 
 
-def _scancel(jobs: Iterable[str]) -> None:
-    """BadInput if SLURM does not do it; jobs that end by themselves at this moment are no fault."""
-    done = subprocess.run(["scancel", *jobs], capture_output=True, text=True)
-    faults = [line for line in done.stderr.splitlines() if "already completing" not in line and "Invalid job id" not in line]
-    if done.returncode and faults:
-        raise BadInput(f"scancel failed, jobs may still run: {faults[0]}")
-
-
-def _end(job: dict, dry_run: bool) -> bool:
-    """End one local job if it is still that job; a process id that was handed out again is left alone."""
-    pid = int(job["id"])
-    if job["started"] is None or lock.started(pid) != job["started"]:
+def _end_local(job: dict[str, Any], dry_run: bool) -> bool:
+    """End a local job and all its processes, if it is still that job: process ids are handed out again."""
+    try:
+        process = psutil.Process(int(job["id"]))
+        if process.create_time() != job["started"] or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        everything = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
         return False
-    if not dry_run:
-        for one in (pid, *_below(pid)):
-            with suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)  # the trainer itself, and its ranks: the run resumes from the last checkpoint
+    for one in [] if dry_run else everything:
+        with suppress(psutil.NoSuchProcess):
+            one.send_signal(signal.SIGKILL)  # runs go on from their last checkpoints
     return True
-
-
-def _below(pid: int) -> list[int]:
-    """Process ids of the descendants, from /proc."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
-    found = [pid]
-    for one in found:
-        found += children.get(one, [])
-    return found[1:]
-
-
-def _remember(folder: Path, batch: dict) -> None:
-    write_json(folder / "submitted.json", [*scheduler.submitted(folder), batch])

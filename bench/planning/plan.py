@@ -1,96 +1,83 @@
-"""From a suite to matched run specs: one fully resolved configuration per run, its identity and its folder."""
+"""From a suite to matched run specifications, and choosing among them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import functools
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 import models
-from bench.planning import compute_defaults as fastest
 from bench.errors import BadInput, unknown
-from bench.runs.record import write_json
-from bench.planning.suite import BASELINE, Cell, Suite, evaluation_images, label
-from reports.records import labels, reading
+from bench.planning.suite import PERTURBATION, Cell, Suite, evaluation_images
+from bench.planning.suite_file import label
+from bench.runs.run_spec import Evaluation, Role, Run, RunSpec
+from reports.records import labels
 
-PROTOCOL = 1  # version of the measurement protocol, docs/protocol.md
 FILTERS = ("dataset", "backbone", "method", "seed", "role", "run")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run: `spec` holds all that can change its result, `hash` is over `spec`, the rest says what it is for."""
-
-    suite: str
-    role: str  # pilot, paired or null
-    pair: int | None  # seed of the baseline it is paired with
-    label: str  # the method as the suite's reader writes it
-    spec: dict
-    checkpoints: int = 20  # how many, evenly spaced; cannot change a result
-    probes: bool = False  # whether the run also measures itself; cannot change a result
-
-    @property
-    def hash(self) -> str:
-        """sha256 of the canonical JSON of the spec."""
-        return hashlib.sha256(json.dumps(self.spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-    @property
-    def id(self) -> str:
-        """The name of the folder: readable parts, then the identity."""
-        slug = re.sub(r"[^a-z0-9.]+", "-", f"{self.spec['dataset']} {self.spec['backbone']} {self.label}".lower()).strip("-")
-        return f"{slug}-s{self.spec['seed']}-{self.hash[:12]}"
-
-    @property
-    def cell(self) -> str:
-        """dataset/backbone."""
-        return f"{self.spec['dataset']}/{self.spec['backbone']}"
-
-    @property
-    def config(self) -> dict:
-        """What config.json holds."""
-        return {"run": self.id, "suite": self.suite, "role": self.role, "pair": self.pair, "hash": self.hash,
-                "label": self.label, "spec": self.spec}
-
-    def folder(self, root: Path) -> Path:
-        """Where the run lies."""
-        return Path(root) / self.suite / self.id
-
-    def fields(self) -> dict[str, str]:
-        """What a filter compares."""
-        return {"dataset": self.spec["dataset"], "backbone": self.spec["backbone"], "method": self.label,
-                "seed": str(self.spec["seed"]), "role": self.role, "run": self.id}
+PLAIN = {
+    "precision": "fp32",
+    "compile": False,
+    "channels_last": False,
+}  # what a suite and compute_defaults.yaml leave open
 
 
 def plan(suite: Suite) -> list[Run]:
-    """Every run of a suite: pilots first, then seed by seed all arms and the null run, cells interleaved."""
-    runs = [_run(suite, cell, BASELINE, seed, "pilot", None) for seed in suite.seeds.pilots for cell in suite.cells]
-    nulls = dict(zip(suite.seeds.paired, suite.seeds.null, strict=False))  # none without pilots
-    for seed in suite.seeds.paired:
+    """Every run of a suite: pilots first, then seed by seed all arms, null run and noise floor, cells interleaved."""
+    baseline, seeds = suite.baseline, suite.seeds
+    runs = [_run(suite, cell, baseline, seed, "pilot", None) for seed in seeds.pilots for cell in suite.cells]
+    for seed in seeds.tuning:
+        runs += [_run(suite, cell, arm, seed, "tuning", None) for cell in suite.cells for arm in suite.arms]
+    nulls = dict(zip(seeds.paired, seeds.null, strict=False))  # none without pilots
+    for seed in seeds.paired:
         for cell in suite.cells:
             runs += [_run(suite, cell, arm, seed, "paired", seed) for arm in suite.arms]
-            runs += [_run(suite, cell, BASELINE, nulls[seed], "null", seed)] if seed in nulls else []
+            runs += [_run(suite, cell, baseline, nulls[seed], "null", seed)] if seed in nulls else []
+            runs += [_run(suite, cell, baseline, seed, "floor", seed)] if seed in floor_seeds(suite) else []
     return runs
 
 
-def _run(suite: Suite, cell: Cell, arm: str, seed: int, role: str, pair: int | None) -> Run:
+def floor_seeds(suite: Suite) -> list[int]:
+    """Seeds whose baseline is trained again, its initial weights perturbed: the first pairs, none in a trial."""
+    return []
+
+
+@functools.cache
+def _compute_defaults() -> dict[str, dict[str, dict[str, Any]]]:
+    """preset -> device -> the fastest choices that agree with plain fp32; a preset that is left out is plain."""
+    found: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(
+        Path(__file__).with_name("compute_defaults.yaml").read_text()
+    )
+    return found
+
+
+def resolved(backbone: str, device: str, choices: dict[str, Any]) -> dict[str, Any]:
+    """Precision, compilation and memory layout, None filled in: so no identity depends on a machine."""
+    default = PLAIN | _compute_defaults().get(backbone, {}).get(device, {})
+    return {key: default[key] if choices[key] is None else choices[key] for key in PLAIN}
+
+
+def _run(suite: Suite, cell: Cell, arm: str, seed: int, role: Role, pair: int | None) -> Run:
     text, factor = labels.split(arm)
     method, training = models.parse_method(text), suite.of(cell)
-    optimizer = training.optimizer.model_dump()
-    optimizer["lr"] = labels.scaled(optimizer["lr"], factor)
-    evaluation = training.evaluation.model_dump(exclude={"count", "first"})
-    spec = {"protocol": PROTOCOL, "dataset": cell.dataset, "backbone": cell.backbone,
-            "method": {"name": method.name, **method.params}, "seed": seed,
-            **training.model_dump(exclude={"evaluation", "checkpoints", "probes"}), "optimizer": optimizer,
-            "evaluation": {"images": evaluation_images(training), **evaluation}}
-    return Run(suite.name, role, pair, label(arm), fastest.resolve(spec), training.checkpoints, training.probes)
-
-
-def method_text(spec: dict) -> str:
-    """The method of a spec as the text that `models.build` takes, every parameter written out."""
-    parameters = ", ".join(f"{key}={value!r}" for key, value in spec["method"].items() if key != "name")
-    return f"{spec['method']['name']}({parameters})"
+    keys = training.model_dump(exclude={*training.execution.__dict__, "optimizer", "evaluation"})
+    sampling = training.evaluation.model_dump(exclude={"count", "first"})
+    spec = RunSpec.model_validate(
+        keys
+        | resolved(cell.backbone, training.device, keys)
+        | {
+            "dataset": cell.dataset,
+            "backbone": cell.backbone,
+            "method": {"name": method.name, **method.params},
+            "seed": seed,
+            "perturbation": PERTURBATION if role == "floor" else 0.0,
+            "optimizer": training.optimizer.resolved(training.budget // training.batch, factor),
+            "evaluation": Evaluation(images=evaluation_images(training), **sampling),
+        }
+    )
+    return Run(suite.name, role, pair, label(arm), spec, training.execution)
 
 
 def select(runs: list[Run], text: str | None) -> list[Run]:
@@ -106,47 +93,26 @@ def select(runs: list[Run], text: str | None) -> list[Run]:
         if not equals or key not in FILTERS:
             raise unknown("--only", part.strip(), [f"{name}=..." for name in FILTERS])
         wanted.setdefault(key, set()).add(value)
-    found = [run for run in runs if all(_matches(run, key, values) for key, values in wanted.items())]
+    found = [run for run in runs if all(values & _values(run)[key] for key, values in wanted.items())]
     if not found:
-        have = {key: sorted({run.fields()[key] for run in runs}) for key in wanted if key != "run"}
+        have = {key: sorted(set().union(*(_values(run)[key] for run in runs))) for key in wanted if key != "run"}
         choices = "; ".join(f"{key}: {', '.join(values)}" for key, values in have.items())
         raise BadInput(f"--only: {text!r} names no run; choose from {choices or 'the folders that plan lists'}")
     return found
 
 
-def _matches(run: Run, key: str, values: set[str]) -> bool:
-    return run.fields()[key] in values or key == "method" and run.spec["method"]["name"] in values
+def _values(run: Run) -> dict[str, set[str]]:
+    """What a filter compares, by its keys."""
+    spec = run.spec
+    return {
+        "dataset": {spec.dataset}, "backbone": {spec.backbone}, "method": {run.label, str(spec.method["name"])},
+        "seed": {str(spec.seed)}, "role": {run.role}, "run": {run.id},
+    }  # fmt: skip
 
 
-def publish(suite: Suite, runs: list[Run], root: Path) -> Path:
-    """Write runs/SUITE/suite.json, which says what belongs to the suite; refuse changed seeds.
-
-    Seeds are fixed before the first run and never changed after one: choosing them afterwards is choosing the result.
-    """
-    folder = Path(root) / suite.name
-    path = folder / "suite.json"
-    seeds = {"paired": suite.seeds.paired, "pilots": suite.seeds.pilots, "null": suite.seeds.null}
-    if path.is_file() and any(folder.glob("*/events.jsonl")):
-        before = json.loads(path.read_text())["seeds"]
-        for name in ("paired", "pilots"):
-            if before[name] != seeds[name]:
-                raise BadInput(f"{suite.path}: seeds.{name}: {seeds[name]} differs from {before[name]}, with which runs of "
-                               f"{folder} were started; seeds never change after the first run: use another suite name")
-    content = {"protocol": PROTOCOL, "suite": suite.name, "title": suite.title, "scale": suite.scale, "trial": suite.trial, "baseline": BASELINE,
-               "arms": [label(arm) for arm in suite.arms], "seeds": seeds,
-               "cells": [{"dataset": cell.dataset, "backbone": cell.backbone, "budget": suite.of(cell).budget,
-                          "evaluations": evaluation_images(suite.of(cell))} for cell in suite.cells],
-               "runs": [{"run": run.id, "dataset": run.spec["dataset"], "backbone": run.spec["backbone"], "method": run.label,
-                         "role": run.role, "seed": run.spec["seed"], "pair": run.pair} for run in runs]}
-    write_json(path, content)
-    return path
-
-
-def claim(folder: Path, run: Run) -> None:
-    """Write config.json, or check that the folder is this run's."""
-    path = folder / "config.json"
-    if not path.is_file():
-        write_json(path, run.config)
-    elif (found := reading.read_json(path)) != run.config:
-        raise BadInput(f"{path}: belongs to another configuration ({str(found.get('hash'))[:12]}, expected {run.hash[:12]}); "
-                       "move the folder away to train this run")
+def with_pilots(everything: list[Run], chosen: list[Run]) -> list[Run]:
+    """The chosen runs and, if one of them needs frozen targets, all pilots: they freeze them for the whole suite."""
+    if all(run.role in ("pilot", "tuning") for run in chosen):
+        return chosen
+    ids = {run.id for run in chosen}
+    return [run for run in everything if run.role == "pilot" or run.id in ids]

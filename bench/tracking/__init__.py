@@ -1,1 +1,1 @@
-"""MLflow, a projection of the run folders."""
+"""MLflow as a view of the run folders."""

@@ -1,9 +1,10 @@
-"""The way to an MLflow store: its address, its client without noise or telemetry, the one writer, and what is in it."""
+"""An MLflow store: its address, a client without noise or telemetry, the one writer, a suite's experiment."""
 
 from __future__ import annotations
 
-import fcntl
+import functools
 import logging
+import math
 import os
 import re
 import secrets
@@ -12,30 +13,31 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bench.errors import BadInput, unknown
-from bench.runs.record import write_json
-from reports.records import reading
+from reports.records.files import read_json, write_json
+from reports.records.lease import Held, Lease, owner
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Param, Run
 
 NAME = "skipbench.run"  # tag: the run folder, or `cell DATASET/BACKBONE`, that an MLflow run stands for
-SENT = "skipbench.measured"  # tag: events whose points are stored
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-OFFERED = ("sqlite:///FILE", "http://HOST:PORT", "https://...", "postgresql://... and the like where the driver is installed")
+OFFERED = ("sqlite:///FILE", "http://HOST:PORT", "https://...", "postgresql://... and the like with a driver installed")
+SERVER = ("http://", "https://")  # how the address of a tracking server begins
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # nothing phones out
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}  # by default it waits minutes for a server that went away
 LAST = 60.0  # seconds that a process told by SIGTERM to do a last pass waits for its turn
 
 
 class Unreachable(BadInput):
-    """The tracking server does not answer (any more), or refuses. Run folders have it all: a later sync goes on where this ended."""
+    """The store cannot be written to now. The run folders have it all: a later sync goes on where this one ended."""
 
 
 def default_uri(root: Path) -> str:
@@ -43,56 +45,44 @@ def default_uri(root: Path) -> str:
     return f"sqlite:///{Path(root).resolve() / 'mlflow.db'}".replace("%", "%25").replace("?", "%3F")
 
 
-def is_server(uri: str) -> bool:
-    """Whether an address is that of a tracking server."""
-    return uri.startswith(("http://", "https://"))
-
-
 @contextmanager
-def one_writer(root: Path, stop: Sequence[int] = ()) -> Iterator[None]:
-    """Hold ROOT/.mlflow.lock; says whom it waits for. The kernel frees the lock of a process that dies.
+def one_writer(root: Path, stop: Sequence[int] = ()) -> Iterator[Lease]:
+    """Own ROOT/.mlflow.lease; says whom it waits for. Unreachable if `check` of the lease finds it lost.
 
-    stop: signals that came, by a handler; KeyboardInterrupt ends the wait at SIGINT, and after SIGTERM if its turn does
-    not come soon.
+    stop: signals received so far; KeyboardInterrupt ends the wait at SIGINT, and LAST seconds after SIGTERM.
     """
-    with (Path(root) / ".mlflow.lock").open("a+") as lock:
-        if not _taken(lock):
-            lock.seek(0)
-            owner = lock.read().strip() or "?"
-            print(f"sync: process {owner} is writing to MLflow for {root}; waiting for it", file=sys.stderr, flush=True)
-            told = float("inf")
-            while not _taken(lock):
-                told = min(told, time.monotonic()) if stop else told
-                if signal.SIGINT in stop or time.monotonic() - told > LAST:
-                    print("sync: told to end while waiting; what is missing comes with the next sync", file=sys.stderr, flush=True)
-                    raise KeyboardInterrupt
-                time.sleep(0.5)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-def _taken(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    lease, deadline = Lease(Path(root) / ".mlflow.lease", cancel=lambda: signal.SIGINT in stop), None
+    say = functools.partial(print, "sync:", file=sys.stderr, flush=True)
+    with ExitStack() as stack:
+        while True:
+            with suppress(Held):
+                stack.enter_context(lease)
+                break
+            if deadline is None:
+                say(f"{owner(lease.path) or 'another process'} is writing to MLflow for {root}; waiting for it")
+            deadline = min(deadline or math.inf, time.monotonic() + LAST if stop else math.inf)
+            if signal.SIGINT in stop or time.monotonic() > deadline:
+                say("told to end while waiting; what is missing comes with the next sync")
+                raise KeyboardInterrupt
+            time.sleep(0.5)
+        try:
+            yield lease
+        except Held as error:
+            raise Unreachable(f"another process writes to MLflow now ({error}); sync again later") from None
 
 
 def root_name(root: Path) -> str:
-    """A name of ROOT's own that goes wherever ROOT is moved or copied; made at its first sync, by the one writer."""
+    """A random name of ROOT, kept in it wherever it is moved or copied; made at its first sync, by the one writer."""
     path = Path(root) / ".mlflow.root"
     if not path.is_file():
         write_json(path, {"root": secrets.token_hex(8)})
-    return reading.read_json(path)["root"]
+    return str(read_json(path)["root"])
 
 
 @contextmanager
 def connect(uri: str) -> Iterator[MlflowClient]:
-    """A client of the store at `uri`; BadInput for an address that cannot be, Unreachable for a silent or refusing server."""
-    (_knock if is_server(uri) else check_database)(uri)
+    """A client of the store at `uri`. BadInput: it cannot be an address. Unreachable: a server is silent or refuses."""
+    (_knock if uri.startswith(SERVER) else check_database)(uri)
     for name, value in (QUIET | PATIENCE).items():
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow", "sqlalchemy"):
@@ -105,28 +95,23 @@ def connect(uri: str) -> Iterator[MlflowClient]:
     try:
         yield MlflowClient(tracking_uri=uri)
     except (MlflowException, RequestException, ParseError) as error:
-        if is_server(uri):
+        if uri.startswith(SERVER):
             raise Unreachable(f"tracking address: {_shown(uri)} {_failing(error)}") from error
         raise
 
 
 def _failing(error: Exception) -> str:
-    """What a server does instead of answering, in one line with the status where the error tells it."""
+    """What a server does instead of answering, in one line, with its HTTP status where the error tells it."""
     text = _shown(" ".join(str(error).split()))
-    response = getattr(error, "response", None)  # of a request of artifacts
-    content = getattr(error, "json", {})  # of an answer in MLflow's own form
-    if response is not None:
-        status = response.status_code
-    elif found := re.search(r"failed with error code (\d+)|too many (\d+) error responses", text):
-        status = int(found[1] or found[2])
-    else:
-        status = error.get_http_status_code() if content.get("error_code") else None
-    if text.startswith("API request to http") or isinstance(error, OSError) and response is None:
-        return f"{'stopped answering' if status is None else f'answers with status {status}'}; nothing is lost, sync again when it is back"
-    said = (text if status or not content else " ".join(str(content).split())).partition(" Response body")[0][:200]
+    found = re.search(r"(?<=failed with error code )\d+|(?<=too many )\d+|\d+(?= (?:Client|Server) Error)", text)
+    status = found[0] if found else None
+    if text.startswith("API request to http") or (isinstance(error, OSError) and not found):
+        does = f"answers with status {status}" if status else "stopped answering"
+        return f"{does}; nothing is lost, sync again when it is back"
+    said = text.removeprefix("INTERNAL_ERROR: Response: ").partition(" Response body")[0][:200]
     if "valid JSON" in said or type(error).__name__ == "ParseError":
         return f"answers, but not as an MLflow server does ({said})"
-    return f"refuses{'' if status is None else f' with status {status}'}: {said}"
+    return f"refuses{f' with status {status}' if status else ''}: {said}"
 
 
 def _shown(uri: str) -> str:
@@ -135,91 +120,91 @@ def _shown(uri: str) -> str:
 
 
 def check_database(uri: str) -> None:
-    """BadInput unless it is a well-formed address of a database whose driver is there and that opens; MLflow itself tries for minutes."""
+    """BadInput unless it is the address of a database that opens; MLflow itself would try for minutes."""
     if uri.partition(":")[0].partition("+")[0] not in DATABASES:
         raise unknown("tracking address", _shown(uri), OFFERED)
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
+    shown = f"tracking address: {_shown(uri)}"
     try:
         inspect(create_engine(uri, poolclass=NullPool)).has_table("experiments")
     except ArgumentError as error:
-        raise BadInput(f"tracking address: {_shown(uri)!r} is no database's ({str(error).splitlines()[0]}); "
-                       f"choose from {', '.join(OFFERED)}") from None
+        why = str(error).splitlines()[0]
+        raise BadInput(f"{shown} is no database's address ({why}); choose from {', '.join(OFFERED)}") from None
     except ImportError as error:
-        raise BadInput(f"tracking address: {_shown(uri)} needs the Python module {error.name}, which is not installed; install it, "
-                       "or choose sqlite:///FILE or the http address of a server") from None
+        choices = "install it, or choose sqlite:///FILE or the http address of a server"
+        raise BadInput(f"{shown} needs the Python module {error.name}, which is not installed; {choices}") from None
     except SQLAlchemyError as error:
-        raise Unreachable(f"tracking address: {_shown(uri)} cannot be opened ({str(error).splitlines()[0]})") from None
+        raise Unreachable(f"{shown} cannot be opened ({str(error).splitlines()[0]})") from None
 
 
 def _knock(uri: str) -> None:
-    """Find out in seconds, not minutes, that nobody is there."""
+    """Unreachable, in seconds and not minutes, if nobody listens at the address."""
     try:
         parts = urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), timeout=5).close()
     except (OSError, ValueError) as error:
-        raise Unreachable(f"tracking address: {_shown(uri)} does not answer ({error}); start the server, "
-                          "or leave the address out for a local file") from None
+        choices = "start the server, or leave the address out for a local file"
+        raise Unreachable(f"tracking address: {_shown(uri)} does not answer ({error}); {choices}") from None
 
 
-def experiment(client: MlflowClient, suite: dict, root: Path) -> str:
-    """The id of the suite's experiment, created once. Artifacts: ROOT/mlartifacts, unless a server keeps them."""
+@dataclass(frozen=True)
+class Experiment:
+    """A suite's experiment. `runs` are those it had when the pass began, by what they stand for."""
+
+    client: MlflowClient
+    id: str
+    runs: dict[str, Run]
+
+    def log(self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Param] = ()) -> None:
+        """Store metrics and params, in requests as large as MLflow takes."""
+        for start in range(0, len(metrics), 1000):
+            self.client.log_batch(run_id, metrics=metrics[start : start + 1000])
+        for start in range(0, len(params), 100):
+            self.client.log_batch(run_id, params=params[start : start + 100])
+
+    def tag(self, run_id: str, tags: dict[str, str]) -> None:
+        """Set tags, 100 at most, in one request."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(key, value[:5000]) for key, value in tags.items()])
+
+
+def open_experiment(client: MlflowClient, suite: dict[str, Any], root: Path) -> Experiment:
+    """The suite's experiment, created once. Artifacts go to ROOT/mlartifacts, unless a server keeps them."""
     from mlflow.exceptions import MlflowException
 
-    name = suite["suite"]
+    name, uri = suite["suite"], client.tracking_uri
     found = client.get_experiment_by_name(name)
     if not found:
-        location = None if is_server(client.tracking_uri) else (Path(root).resolve() / "mlartifacts" / name).as_uri()
+        location = None if uri.startswith(SERVER) else (Path(root).resolve() / "mlartifacts" / name).as_uri()
         try:
-            note = {"mlflow.note.content": str(suite.get("title", name))}
-            return client.create_experiment(name, artifact_location=location, tags=note)
-        except MlflowException:  # a request that was sent again after its first answer got lost
-            found = client.get_experiment_by_name(name)
-            if not found:
+            client.create_experiment(name, location, {"mlflow.note.content": str(suite.get("title", name))})
+        except MlflowException:  # it is there: the request was sent twice, its first answer lost
+            if not client.get_experiment_by_name(name):
                 raise
-    if not found.experiment_id:
-        raise Unreachable(f"tracking address: {_shown(client.tracking_uri)} answers, but not as an MLflow server does (an empty experiment)")
+        found = client.get_experiment_by_name(name)
+    if not found or not found.experiment_id:
+        raise Unreachable(f"tracking address: {_shown(uri)} answers, but not as an MLflow server does (no experiment)")
     if found.lifecycle_stage != "active":
-        raise BadInput(f"suite: experiment {name!r} was deleted in MLflow; bring it back with: "
-                       f"mlflow experiments restore -x {found.experiment_id}")
-    return found.experiment_id
+        command = f"mlflow experiments restore -x {found.experiment_id}"
+        raise BadInput(f"suite: experiment {name!r} was deleted in MLflow; bring it back with: {command}")
+    return Experiment(client, found.experiment_id, _runs(client, found.experiment_id))
 
 
-def runs(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
-    """Our MLflow runs, by the name of what they stand for.
-
-    A request to create a run that was sent again (its first answer got lost) leaves twins: the one that got further
-    stays.
-    """
+def _runs(client: MlflowClient, experiment: str) -> dict[str, Run]:
+    """Our MLflow runs, by what they stand for. A request sent twice leaves twins; the one that got further stays."""
+    pages = [client.search_runs([experiment], max_results=1000)]
+    while pages[-1].token:  # all pages before anything is deleted: a page begins at a count of runs
+        pages.append(client.search_runs([experiment], max_results=1000, page_token=pages[-1].token))
+    runs = [run for page in pages for run in page]
     found: dict[str, Run] = {}
-    for run in _all(client, experiment_id):
-        name = run.data.tags.get(NAME)
-        if name is None:
-            continue  # somebody else's
-        twin = found.setdefault(name, run)
-        if twin is not run:
-            found[name], less = sorted((twin, run), key=_progress, reverse=True)
-            client.delete_run(less.info.run_id)
+    for run in sorted(runs, key=lambda run: (len(run.data.metrics), len(run.data.tags), run.info.run_id)):
+        if name := run.data.tags.get(NAME):  # else it is somebody else's
+            if name in found:
+                client.delete_run(found[name].info.run_id)
+            found[name] = run
     return found
-
-
-def _progress(run: Run) -> tuple[int, int, str]:
-    return int(run.data.tags.get(SENT, 0)), len(run.data.tags), run.info.run_id
-
-
-def _all(client: MlflowClient, experiment_id: str) -> list[Run]:
-    """All pages before anything is deleted: a page begins at a count of runs."""
-    pages = [client.search_runs([experiment_id], max_results=1000)]
-    while token := pages[-1].token:
-        pages.append(client.search_runs([experiment_id], max_results=1000, page_token=token))
-    return [run for page in pages for run in page]
-
-
-def set_tags(client: MlflowClient, run_id: str, tags: dict[str, str]) -> None:
-    """Set tags, 100 at most, in one request."""
-    from mlflow.entities import RunTag
-
-    client.log_batch(run_id, tags=[RunTag(key, value[:5000]) for key, value in tags.items()])

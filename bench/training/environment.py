@@ -2,62 +2,70 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import platform
 import socket
-import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from torch import nn
 
 import models
-from bench.launching import snapshot
+from bench.evaluation.evaluator import Evaluator
+from bench.runs import source_code
+from bench.runs.run_spec import Run, RunSpec
 from datasets import Store
 from models import theory
-
-if TYPE_CHECKING:
-    from bench.evaluation.evaluator import Evaluator
-    from bench.planning.plan import Run
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "torch-fidelity")
 
 
-def describe(spec: dict, run: Run, model: nn.Module, store: Store, evaluator: Evaluator) -> dict:
+def describe(run: Run, model: models.Backbone, store: Store, evaluator: Evaluator) -> dict[str, Any]:
     """The fields of a `start` event."""
     total = sum(p.numel() for p in model.parameters())
     method = sum(p.numel() for p in model.scaling.parameters())
+    extractor, reference = evaluator.extractor, evaluator.reference
+    network = {
+        "params": total,
+        "backbone_params": total - method,
+        "method_params": method,
+        "flops": models.flops(model, store.shape),
+        "skips": len(model.long_skips),
+        "kappas": theory.factors(model.scaling),
+        "init_digest": models.weights_digest(model, "scaling."),
+    }
+    data = {
+        "data_digest": store.digest,
+        "data_images": store.count,
+        "data_partial": store.partial,
+        "reference_digest": reference.digest,
+        "reference_size": reference.size,
+    }
+    execution = run.execution
+    computed = {key: getattr(execution, key) for key in ("processes", "accumulate", "checkpointing")}
+    measure = {"extractor": extractor.name, "extractor_digest": extractor.digest, "resize": extractor.resize}
     return {
-        "run": run.id, "hash": run.hash, "protocol": spec["protocol"],
-        "params": total, "backbone_params": total - method, "method_params": method,
-        "flops": models.flops(model, store.shape), "skips": len(model.wheres), "kappas": theory.factors(model.scaling),
-        "init_digest": backbone_digest(model),
-        "data_digest": store.digest, "data_images": store.count, "data_partial": store.partial, "reference_digest": evaluator.reference.digest,
-        "reference_size": evaluator.reference.size, "extractor": evaluator.extractor.name,
-        "extractor_digest": evaluator.extractor.digest, "resize": evaluator.extractor.resize,
-        "device": spec["device"], "device_name": device_name(spec["device"]), "host": socket.gethostname(),
-        "cpu_count": os.cpu_count(), "versions": versions(), "code": snapshot.digest(),
-        "git": git_state(),
+        "run": run.id,
+        "hash": run.spec.hash,
+        "protocol": run.config["protocol"],
+        **network,
+        **data,
+        **measure,
+        **computed,
+        **place(run.spec),
+        "cpu_count": os.cpu_count(),
+        "git": source_code.git_state(),
     }
 
 
-def backbone_digest(model: nn.Module) -> str:
-    """sha256 of all weights and buffers but the method's, by name and bytes: what the arms of a pair must share."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if not name.startswith("scaling."):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of what computes."""
-    return {"python": platform.python_version()} | {name.replace("-", "_"): metadata.version(name) for name in PACKAGES}
+def place(spec: RunSpec) -> dict[str, Any]:
+    """Where a run is computed, and with which versions; recorded again at every resumption."""
+    name = device_name(spec.device)
+    versions = {"python": platform.python_version()}
+    versions |= {package.replace("-", "_"): metadata.version(package) for package in PACKAGES}
+    host, code = socket.gethostname(), source_code.digest()
+    return {"device": spec.device, "device_name": name, "host": host, "versions": versions, "code": code}
 
 
 def device_name(kind: str) -> str:
@@ -69,20 +77,3 @@ def device_name(kind: str) -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (FileNotFoundError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-@functools.cache
-def git_state() -> dict:
-    """Commit and whether the tree differs from it; None where this is no checkout. A snapshot says what it was taken from."""
-    if recorded := snapshot.recorded_git():
-        return recorded
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True)
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}

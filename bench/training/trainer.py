@@ -1,6 +1,7 @@
 """The training story of one run: start or resume, train, evaluate, record, end. Images are the unit, never steps.
 
-Everything drawn is keyed by its position (see `streams`), so a run that is killed and resumed ends with the same bits.
+Everything drawn is keyed by its position (see `random_streams`), so a run that is killed and resumed ends with the same
+bits.
 """
 
 from __future__ import annotations
@@ -11,174 +12,198 @@ import math
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 import models
-from bench.training import allocator
-from bench.runs import checkpoint
-from bench.diffusion import schedules as diffusion
-from bench.training import environment
-from bench.planning import compute_defaults as fastest
-from bench.training import distributed as ranks
-from bench.launching import snapshot
-from bench.training.adamw import AdamW
+from bench.diffusion import schedules
 from bench.diffusion.batches import Batch, Batches
+from bench.diffusion.random_streams import RandomStreams
 from bench.evaluation.evaluator import Evaluator, Measured, save_grid
-from bench.runs.event_log import EventLog
-from bench.runs.lock import FolderLock
-from bench.planning.plan import Run, claim, method_text
+from bench.runs import checkpoint, compute
+from bench.runs.run_spec import Run, RunSpec
+from bench.training import distributed, environment
 from bench.training.probes import Probes
-from bench.runs.record import write_json
-from bench.diffusion.random_streams import Streams
+from bench.training.warning import Leaving, Warning
 from datasets import Store
 from reports.records import reading
+from reports.records.event_log import EventLog, read_events
+from reports.records.files import read_json, write_json
+from reports.records.lease import Lease
+from reports.records.run_folder import RunFolder, State
 
 LOG_POINTS = 64  # train events per run; another number gives the same weights
+SAVE_EVERY = 900.0  # seconds after which a run saves, wherever its next planned checkpoint is
+KEPT = ("images", "seconds", "draws", "losses", "evaluated", "saved")  # of a trainer, in a checkpoint
 
 
-def execute(run: Run, root: Path, data: Path, startup: float = 0.0) -> str:
-    """Train one run, or go on with it, until its end; returns its status, complete or diverged. Locks its folder.
+def train_run(run: Run, root: Path, data: Path, warning: Warning | None = None, startup: float = 0.0) -> State:
+    """Train one run, or go on with it, until its end; returns its state, complete or diverged.
 
-    startup: seconds that starting this process took, if nothing has told them yet; told with what setting up the run takes.
+    Owns its folder meanwhile: Held if another process does. warning: Leaving is raised, and all that is trained saved,
+    once it is given. startup: seconds that starting this process took, recorded with what setting up the run takes.
     """
     folder, began = run.folder(root), time.perf_counter() - startup
-    with FolderLock(folder) as lock:
-        claim(folder, run)
-        result = folder / "result.json"
-        if result.is_file():
-            return reading.read_json(result)["status"]
-        trainer = Trainer(run, folder, data, lock)
-        trainer.start(lock.note, began)
-        return trainer.finish(trainer.fit())
+    with folder.lease() as lease:
+        folder.ensure_config(run.config)
+        if folder.is_done():
+            return State(read_json(folder.result)["status"])
+        trainer = Trainer(run, folder, data, lease, warning)
+        trainer.start(began)
+        try:
+            return trainer.finish(trainer.fit())
+        except Leaving:
+            trainer.save()
+            raise
+
+
+def follow_run(run: Run, root: Path, data: Path, warning: Warning) -> None:
+    """What a rank other than 0 does with a run, beside rank 0."""
+    trainer = Trainer(run, run.folder(root), data, warning=warning)
+    distributed.wait()
+    trainer.resume(trainer.log.whole())
+    trainer.fit()
 
 
 class Trainer:
     """The state of one run while it is trained."""
 
-    def __init__(self, run: Run, folder: Path, data: Path, lock: FolderLock | None = None) -> None:
-        self.lock = lock  # on the folder; None where another process of the run holds it
+    def __init__(
+        self, run: Run, folder: RunFolder, data: Path, lease: Lease | None = None, warning: Warning | None = None
+    ) -> None:
         self.run, self.folder, self.spec = run, folder, run.spec
-        spec = run.spec
-        allocator.keep()
-        torch.set_num_threads(spec["threads"])
-        threadpool_limits(spec["threads"])  # numpy's BLAS too: another number of threads gives other bits
-        torch.use_deterministic_algorithms(spec["device"] == "cpu")
-        torch.utils.deterministic.fill_uninitialized_memory = False  # 7 % of a step of unet-xs; nothing here reads such memory
-        self.device = torch.device(spec["device"])
-        self.store = Store.open(data, spec["dataset"])
-        self.streams = Streams(spec["dataset"], spec["backbone"], spec["seed"])
-        self.schedule = diffusion.schedule(spec["diffusion"])
+        self.lease, self.warning = lease, warning or Warning()
+        spec, execution = run.spec, run.execution
+        self.device = compute.set_up(spec)
+        self.store = Store.open(data, spec.dataset)
+        self.streams = RandomStreams(spec.dataset, spec.backbone, spec.seed)
+        self.schedule = schedules.schedule(spec.diffusion)
         self.batches = Batches(spec, self.store, self.streams, self.schedule)
         self.evaluator = Evaluator(spec, self.store, data)
-        self.model = fastest.apply(build(spec, self.store, self.streams).to(self.device), spec)
-        self.network = ranks.wrap(self.model, self.device)  # what is trained; the same weights
+        self.model = build(spec, self.store, self.streams).to(self.device)
+        compute.prepare(self.model, spec, execution.checkpointing)
+        self.network: Any = distributed.wrap(self.model, self.device)  # what is trained; the same weights
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.weights = list(self.ema.parameters()), list(self.model.parameters())  # to walk the modules takes 2 % of a step
+        # Once: to walk the modules takes 2 % of a step.
+        self.ema_weights: list[Tensor] = list(self.ema.parameters())
+        self.weights: list[Tensor] = list(self.model.parameters())
         # 2^(-batch / half-life): after `half_life` of the budget an old weight counts half.
-        self.decay = 0.5 ** (spec["batch"] / (spec["ema"]["half_life"] * spec["budget"]))
-        optimizer = spec["optimizer"]
-        self.optimizer = AdamW(self.model.parameters(), lr=optimizer["lr"], betas=tuple(optimizer["betas"]),
-                               weight_decay=optimizer["weight_decay"])
-        self.log = EventLog(folder / "events.jsonl")
+        self.decay = 0.5 ** (spec.batch / (spec.ema.half_life * spec.budget))
+        groups, betas = models.parameter_groups(self.model, spec.optimizer.weight_decay), spec.optimizer.betas
+        self.optimizer = torch.optim.AdamW(groups, lr=spec.optimizer.lr, betas=(betas[0], betas[1]), fused=True)
+        self.log = EventLog(folder.events)
         self.images, self.seconds, self.draws = 0, 0.0, ""
-        self.saving = 0.0  # seconds spent on checkpoints since this process took the run
         self.losses: list[float] = []  # since the last train event
-        self.probes = Probes(self.model, self.schedule, self.streams.cell(), spec["budget"], spec["batch"]) if run.probes else None
+        self.evaluated = self.saved = 0  # images at the last evaluation and the last planned checkpoint
+        self.saving = 0.0  # seconds spent on checkpoints since this process took the run
+        self.last_save = time.monotonic()
+        count = execution.checkpoints
+        self.planned_saves = {spec.steps * k // count * spec.batch for k in range(1, count + 1)}
+        self.leaving = False  # some rank was told to leave
+        self.probes: Probes | None = None
+        if execution.probes:
+            self.probes = Probes(self.model, self.schedule, self.streams.cell(), spec.budget, spec.batch)
 
     # Start and resume -------------------------------------------------------------------------------------------------
 
-    def start(self, note: str | None = None, began: float | None = None) -> None:
+    def start(self, began: float) -> None:
         """Begin the log, or restore the newest whole checkpoint and cut off what the log holds beyond it.
 
-        note: what the lock says. began: the moment, on the clock perf_counter, when work on this run began.
+        began: the moment, on the clock perf_counter, when work on this run began.
         """
-        reading.read_events(self.folder, live=True)  # a log that is broken further up is bad input, before anything is cut
+        read_events(self.folder.path, live=True)  # a log broken further up is refused before anything is cut
         size, whole = self.log.path.stat().st_size, self.log.whole()
-        state, notes = checkpoint.load(self.folder / "checkpoints", self.run.hash, whole)
-        self.log.cut(state["log_bytes"] if state else 0)
-        if state:
-            self._restore(state)
-        else:
-            described = environment.describe(self.spec, self.run, self.model, self.store, self.evaluator)
-            self._event("start", **described, startup_seconds=0.0 if began is None else time.perf_counter() - began)
+        log_bytes, notes = self.resume(whole)
+        checkpoint.drop_after(self.folder.checkpoints, self.images)
+        self.log.cut(log_bytes)
+        if not log_bytes:
+            described = environment.describe(self.run, self.model, self.store, self.evaluator)
+            self._event("start", **described, startup_seconds=time.perf_counter() - began)
         if size:
-            self._event("resume", code=snapshot.digest(), note="; ".join([f"from {self.images} images", *([note] if note else []),
-                                                   *(["cut a torn last line"] if whole < size else []), *notes]))
-        ranks.wait()
+            died = [self.lease.note] if self.lease and self.lease.note else []
+            torn = ["cut a torn last line"] if whole < size else []
+            note = "; ".join([f"from {self.images} images", *died, *torn, *notes])
+            self._event("resume", **environment.place(self.spec), note=note)
+        distributed.wait()
 
-    def follow(self) -> None:
-        """What a rank other than 0 does with the run, beside rank 0."""
-        ranks.wait()
-        state, _ = checkpoint.load(self.folder / "checkpoints", self.run.hash, self.log.whole())
-        if state:
-            self._restore(state)
-        self.fit()
-
-    def _restore(self, state: dict) -> None:
+    def resume(self, log_bytes: int) -> tuple[int, list[str]]:
+        """Restore the newest checkpoint that a log of `log_bytes` reaches; returns the bytes it holds, and notes."""
+        state, notes = checkpoint.load(self.folder.checkpoints, self.spec.hash, log_bytes)
+        if state is None:
+            return 0, notes
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.images, self.seconds, self.draws, self.losses = (state[k] for k in ("images", "seconds", "draws", "losses"))
+        for key in KEPT:
+            setattr(self, key, state[key])
         if self.probes:
             self.probes.restore(state["probes"])
+        return int(state["log_bytes"]), notes
 
     def save(self) -> None:
-        """Write a checkpoint. Its event goes first, so that the log up to `log_bytes` is the log of these weights."""
+        """Write a checkpoint; rank 0 alone. It remembers the log up to here."""
+        if distributed.rank():
+            return
         began = time.perf_counter()
-        self._event("checkpoint", flush=True, seconds=self.seconds, file=checkpoint.name(self.images))
-        checkpoint.save(self.folder / "checkpoints", self.images, {
-            "hash": self.run.hash, "images": self.images, "seconds": self.seconds, "draws": self.draws,
-            "losses": self.losses, "log_bytes": self.log.size, "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "probes": self.probes.state if self.probes else {}})
-        self.saving += time.perf_counter() - began
+        self._check_lease()
+        self.log.flush()  # a checkpoint never remembers more than the disk holds
+        state: checkpoint.State = {key: getattr(self, key) for key in KEPT}
+        state |= {"hash": self.spec.hash, "log_bytes": self.log.size}
+        state |= {"probes": self.probes.state if self.probes else {}}
+        state |= {"model": self.model.state_dict(), "ema": self.ema.state_dict()}
+        state |= {"optimizer": self.optimizer.state_dict()}
+        checkpoint.save(self.folder.checkpoints, self.images, state)
+        self.saving, self.last_save = self.saving + time.perf_counter() - began, time.monotonic()
 
     # Train ------------------------------------------------------------------------------------------------------------
 
-    def fit(self) -> str:
+    def fit(self) -> State:
         """Train to the budget; returns complete, or diverged at the first loss that is not finite."""
-        spec, batch = self.spec, self.spec["batch"]
-        steps = spec["budget"] // batch
-        every = max(1, steps // LOG_POINTS)
-        evaluations = set(spec["evaluation"]["images"])
-        saves = {steps * k // self.run.checkpoints * batch for k in range(1, self.run.checkpoints + 1)}
+        every = max(1, self.spec.steps // LOG_POINTS)
         self._compile()
-        while self.images < spec["budget"]:
-            logged = (self.images // batch + 1) % every == 0
+        while True:
+            self._milestones()
+            if self.images >= self.spec.budget:
+                return State.COMPLETE
+            if self.leaving:
+                raise Leaving
+            logged = (self.images // self.spec.batch + 1) % every == 0
             began = time.perf_counter()
             loss = self.step()
             norm = gradient_norm(self.model) if logged else None
             self.seconds += self._elapsed(began)
             if not math.isfinite(loss):
-                return "diverged"
+                return State.DIVERGED
             if logged:
                 self._log_training(norm)
-            if self.images in evaluations and ranks.rank() == 0:
+
+    def _milestones(self) -> None:
+        """Evaluations and checkpoints that are due here. What an interrupted process did of them is not repeated."""
+        if self.images in self.spec.evaluation.images and self.evaluated < self.images:
+            if distributed.rank() == 0:
                 self.evaluate()
-            if self.images in saves and ranks.rank() == 0:
-                self._probe_response()
-                self.save()
-        return "complete"
+            self.evaluated = self.images
+        if self.images in self.planned_saves and self.saved < self.images:
+            self.saved = self.images
+            self._probe_response()
+            self._event("checkpoint", flush=True, seconds=self.seconds, file=checkpoint.name(self.images))
+            self.save()
+        elif time.monotonic() - self.last_save > SAVE_EVERY:
+            self.save()
 
     def _compile(self) -> None:
-        """Compile where the spec says so, and once through, so that no compilation runs on the training clock.
-
-        Runs of one method in one process share graphs. Every method adds two; from the ninth on torch would compute eagerly
-        and only warn, so that a run's bits would hang on the runs before it.
-        """
-        if self.spec["compile"] and self.images < self.spec["budget"]:
-            torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
-            torch._dynamo.config.fail_on_recompile_limit_hit = True
+        """Compile where the specification says so, and run once, so that compiling is not on the training clock."""
+        if self.spec.compile and self.images < self.spec.budget:
+            torch._dynamo.config.fail_on_recompile_limit_hit = True  # else torch would compute eagerly and only warn
             self.model.compile()
             self.ema.compile()
-            self.gradients(self.batches.draw(self.images).part(ranks.rank(), ranks.count()).to(self.device))
+            self.gradients(self.batches.draw(self.images).part(distributed.rank(), distributed.count()).to(self.device))
 
     def step(self) -> float:
         """One optimizer step on the next batch; returns its loss."""
-        watch = self.probes.watch() if self.probes and self.images + self.spec["batch"] in self.probes.points else None
+        watch = self.probes.watch() if self.probes and self.images + self.spec.batch in self.probes.points else None
         with watch.forward() if watch else nullcontext():
             loss = self.gradients(self.batch())
         if watch:
@@ -187,31 +212,35 @@ class Trainer:
             group["lr"] = self.learning_rate()
         self.optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(*self.weights, 1 - self.decay)
-        self.images += self.spec["batch"]
-        self.losses.append(ranks.mean(loss).item())
+            torch._foreach_lerp_(self.ema_weights, self.weights, 1 - self.decay)
+        self.images += self.spec.batch
+        mean, self.leaving = distributed.agree(loss, self.warning.given)
+        self.losses.append(mean)
         if self.probes:
-            self.probes.loss(self.losses[-1])
+            self.probes.loss(mean)
         if watch:
             self._event("probe", probe="norms", **watch.after_step())
-        return self.losses[-1]
+        return mean
 
     def gradients(self, batch: Batch) -> Tensor:
         """Set the gradients of the loss on a batch, in `accumulate` parts; returns the loss, a scalar, of this rank."""
-        parts, total = self.spec["accumulate"], torch.zeros((), device=self.device)
-        self._seed(self.streams.key("dropout", self.images, *([ranks.rank()] if ranks.count() > 1 else [])))
+        parts, total = self.run.execution.accumulate, torch.zeros((), device=self.device)
+        several = distributed.count() > 1
+        self._seed(self.streams.key("dropout", self.images, *([distributed.rank()] if several else [])))
         self.optimizer.zero_grad(set_to_none=True)
         for index in range(parts):
             part, last = batch.part(index, parts), index + 1 == parts
-            with nullcontext() if last or ranks.count() == 1 else self.network.no_sync():
-                with fastest.autocast(self.spec):
-                    loss = diffusion.loss(self.network, self.schedule, part.x, part.t, part.noise, part.condition) / parts
-                loss.backward()
+            with nullcontext() if last or not several else self.network.no_sync():
+                with compute.autocast(self.spec):
+                    loss = (
+                        schedules.loss(self.network, self.schedule, part.x, part.t, part.noise, part.condition) / parts
+                    )
+                loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
     def _seed(self, key: int) -> None:
-        """Of the masks of dropout. torch.manual_seed seeds every kind of device and keeps three stack traces for it: 0.4 ms."""
+        """Of the masks of dropout. torch.manual_seed would seed every kind of device, which takes 0.4 ms."""
         cuda = self.device.type == "cuda"
         generator = torch.cuda.default_generators[torch.cuda.current_device()] if cuda else torch.default_generator
         generator.manual_seed(key)
@@ -219,18 +248,17 @@ class Trainer:
     def batch(self) -> Batch:
         """This rank's slice of the next batch, on the device; counts the whole batch into the digest of all draws."""
         drawn = self.batches.draw(self.images)
-        self.draws = hashlib.blake2b(bytes.fromhex(self.draws) + drawn.drawn, digest_size=16).hexdigest()
-        return drawn.part(ranks.rank(), ranks.count()).to(self.device)
+        self.draws = hashlib.blake2b(bytes.fromhex(self.draws) + drawn.digest, digest_size=16).hexdigest()
+        return drawn.part(distributed.rank(), distributed.count()).to(self.device)
 
     def learning_rate(self) -> float:
         """Linear warm-up over a fraction of the budget, then constant."""
-        optimizer, batch = self.spec["optimizer"], self.spec["batch"]
-        warmup = optimizer["warmup"] * self.spec["budget"]
-        return optimizer["lr"] * min(1.0, (self.images + batch) / max(warmup, batch))
+        warmup = self.spec.optimizer.warmup * self.spec.budget
+        return self.spec.optimizer.lr * min(1.0, (self.images + self.spec.batch) / max(warmup, self.spec.batch))
 
     def _log_training(self, norm: float | None) -> None:
-        self._event("train", seconds=self.seconds, loss=sum(self.losses) / len(self.losses),
-                    lr=self.optimizer.param_groups[0]["lr"], grad_norm=norm)
+        loss, rate = sum(self.losses) / len(self.losses), self.optimizer.param_groups[0]["lr"]
+        self._event("train", seconds=self.seconds, loss=loss, lr=rate, grad_norm=norm)
         self.losses = []
 
     def _elapsed(self, began: float) -> float:
@@ -250,43 +278,50 @@ class Trainer:
         """Measure the EMA and record it; the training clock stands still."""
         began = time.perf_counter()
         measured = self._measure()
-        save_grid(self.folder / "samples" / f"{self.images:012d}.png", measured.grid)
-        self._event("eval", flush=True, seconds=self.seconds, fid=measured.fid, eval_seconds=time.perf_counter() - began,
-                    sample_seconds=measured.sample_seconds, feature_seconds=measured.feature_seconds,
-                    nfe=measured.nfe, samples=self.spec["evaluation"]["samples"], draws=self.draws)
+        save_grid(self.folder.sample(self.images), measured.grid)
+        taken = {"eval_seconds": time.perf_counter() - began, "sample_seconds": measured.sample_seconds}
+        taken |= {"seconds": self.seconds, "feature_seconds": measured.feature_seconds}
+        settings = {"nfe": self.spec.evaluation.network_evaluations, "samples": self.spec.evaluation.samples}
+        self._event("eval", flush=True, fid=measured.distance, **taken, **settings, draws=self.draws)
 
     def _measure(self, repeat: int = 0) -> Measured:
-        return self.evaluator(self.ema, repeat)
+        with self.warning.breaks_off():
+            return self.evaluator(self.ema, repeat)
 
-    def finish(self, status: str) -> str:
-        """Write the last events and result.json; pilots also measure the noise of an evaluation, at the end of the budget."""
-        if status == "complete" and self.run.role == "pilot" and self.spec["evaluation"]["repeats"]:
-            measured = [self._measure(repeat) for repeat in range(1, self.spec["evaluation"]["repeats"] + 1)]
-            self._event("probe", probe="evaluation_noise", fids=[one.fid for one in measured],
-                        sample_seconds=sum(one.sample_seconds for one in measured))
+    def finish(self, state: State) -> State:
+        """Write the last events and result.json; pilots also measure the noise of an evaluation, at the end."""
+        repeats = self.spec.evaluation.repeats if state is State.COMPLETE and self.run.role == "pilot" else 0
+        if repeats:
+            measured = [self._measure(repeat) for repeat in range(1, repeats + 1)]
+            distances, seconds = [one.distance for one in measured], sum(one.sample_seconds for one in measured)
+            self._event("probe", probe="evaluation_noise", fids=distances, sample_seconds=seconds)
         if self.probes:
-            for found in self.probes.conclude(reading.read_events(self.folder)):
+            for found in self.probes.conclude(read_events(self.folder.path)):
                 self._event("probe", **found)
-        reason = {"reason": f"loss is {self.losses[-1]} at {self.images} images"} if status == "diverged" else {}
-        self._event("end", flush=True, seconds=self.seconds, checkpoint_seconds=self.saving, status=status, **reason)
+        reason = {"reason": f"loss is {self.losses[-1]} at {self.images} images"} if state is State.DIVERGED else {}
+        self._event("end", flush=True, seconds=self.seconds, checkpoint_seconds=self.saving, status=state, **reason)
         self.log.close()
-        write_json(self.folder / "result.json", reading.summarize(self.run.config, reading.read_events(self.folder)))
-        return status
+        write_json(self.folder.result, reading.summarize(self.run.config, read_events(self.folder.path)))
+        return state
 
-    def _event(self, kind: str, flush: bool = False, **fields: object) -> None:
-        if ranks.rank() == 0:
-            if self.lock:
-                self.lock.check()
+    def _event(self, kind: str, flush: bool = False, **fields: Any) -> None:
+        if distributed.rank() == 0:
+            self._check_lease()
             self.log.append({"event": kind, "images": self.images, "time": time.time(), **fields}, flush=flush)
 
+    def _check_lease(self) -> None:
+        if self.lease:
+            self.lease.check()
 
-def build(spec: dict, store: Store, streams: Streams) -> nn.Module:
-    """The network of a run: backbone weights from the stream `init`, the method's from `gate`, which the method never shifts."""
+
+def build(spec: RunSpec, store: Store, streams: RandomStreams) -> models.Backbone:
+    """The network of a run: backbone weights from the stream `init`, the method's from `gate`."""
     channels, size = store.shape[0], store.shape[1]
-    overrides = {"in_channels": channels, "out_channels": channels, "image_size": size}
-    if spec["dropout"] is not None:
-        overrides["dropout"] = spec["dropout"]
-    return models.build(spec["backbone"], method_text(spec), seeds=(streams.key("init"), streams.key("gate")), **overrides)
+    overrides: dict[str, Any] = {"in_channels": channels, "out_channels": channels, "image_size": size}
+    if spec.dropout is not None:
+        overrides["dropout"] = spec.dropout
+    seeds = (streams.key("init"), streams.key("gate"))
+    return models.build(spec.backbone, spec.method_text, seeds=seeds, **overrides)
 
 
 def gradient_norm(model: nn.Module) -> float:

@@ -19,7 +19,8 @@ Keys = dict[str, type | UnionType]
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes the name `path` when the block ends without an error.
 
-    It is written beside, flushed to the disk and renamed: a reader sees the old content or the new one. Its folder is made.
+    It is written beside, flushed to the disk and renamed: a reader sees the old content or the new one. Its folder is
+    made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -74,7 +75,7 @@ def read_object(path: Path, keys: Keys) -> dict[str, Any]:
 
 
 def checked(where: object, content: Any, keys: Keys) -> dict[str, Any]:
-    """The content, if it is an object that has at least `keys`, of their types; else ValueError with `where` and the key."""
+    """The content, if it is an object with `keys`, of their types; else ValueError names `where` and the key."""
     if not isinstance(content, dict):
         raise ValueError(f"{where}: holds no object but {type(content).__name__}")
     for key, kind in keys.items():

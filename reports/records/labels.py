@@ -14,10 +14,10 @@ def split(text: str) -> tuple[str, float]:
     """(method, factor on the learning rate) of an arm's text; ValueError, one line, if it has another form."""
     match = FORM.match(text)
     try:
-        factor = float((match or {})["factor"] or 1)
-    except (KeyError, ValueError):
+        factor = float(match["factor"] or 1) if match else math.nan
+    except ValueError:
         factor = math.nan
-    if not (math.isfinite(factor) and factor > 0):
+    if match is None or not (math.isfinite(factor) and factor > 0):
         raise ValueError(f"{text!r} is not of the form METHOD or METHOD @ lr FACTOR, the factor a number above 0")
     return match["method"], factor
 

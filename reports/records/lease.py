@@ -1,7 +1,7 @@
 """One owner at a time: a lease on a file, renewed while its owner lives.
 
-A lease needs neither hard links nor flock, so that it holds on mounted drives and cluster file systems alike. The lease of
-a process that died on this machine is taken at once, that of another machine when it was not renewed for LEASE seconds.
+A lease needs neither hard links nor flock, so that it holds on mounted drives and cluster file systems alike. That of a
+process that died on this machine is taken at once, that of another machine when it was not renewed for LEASE seconds.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -25,27 +27,31 @@ class Held(RuntimeError):
 class Lease:
     """`with Lease(path): ...` owns the file at `path`; Held if a living process does.
 
-    wait: seconds to wait for a living owner. note: after entering, what is to be said of an owner that had died.
+    wait: seconds to wait for a living owner. cancel: gives up once it returns True. note: after entering, what is to be
+    said of an owner that had died.
     """
 
-    def __init__(self, path: Path, wait: float = 0.0) -> None:
-        self.path, self.wait, self.note = Path(path), wait, ""
+    def __init__(self, path: Path, wait: float = 0.0, cancel: Callable[[], bool] = lambda: False) -> None:
+        self.path, self.wait, self.cancel, self.note = Path(path), wait, cancel, ""
         self._lease = _of(self.path)
 
     def __enter__(self) -> Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        before, dead = owner(self.path), not is_held(self.path)
-        # The lease of a dead process on another machine is free only after LEASE seconds of watching.
-        patience = max(self.wait, LEASE + BEAT) if before and dead else self.wait
+        before, left = owner(self.path), _look(self.path)
+        dead = left is not None and not is_held(self.path)
+        if dead and not (_stands_still(self.path, left, self.cancel) and _remove(self.path, left)):
+            raise Held(f"{self.path.parent}: another process is taking it over")
         try:
-            self._lease.acquire(timeout=patience, poll_interval=0.05)
+            self._lease.acquire(timeout=self.wait, poll_interval=0.05, cancel_check=self.cancel)
         except Timeout:
             raise Held(f"{self.path.parent}: in use by {owner(self.path) or 'another process'}") from None
         if before and dead:
             self.note = f"took over the lock of {before}, which is dead"
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._lease.release()
 
     def check(self) -> None:
@@ -76,13 +82,60 @@ def is_held(path: Path) -> bool:
         return age < BEAT
     if record.hostname != _machine():
         return age < LEASE
+    started = _started(record.pid)
+    if not started or record.start is None:
+        return started is not None
+    return started == record.start % 2**64  # else its number was handed out again
+
+
+def _started(pid: int) -> int | None:
+    """When a process of this machine began, in ticks since the boot, 0 if nobody can tell; None if it has ended."""
     try:
-        os.kill(record.pid, 0)
+        os.kill(pid, 0)
+        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except ProcessLookupError:
+        return None
+    except OSError:
+        return 0
+    return None if state == "Z" else int(numbers[18])
+
+
+def _look(path: Path) -> tuple[int, bytes] | None:
+    """The lease at `path` and the time of its last renewal, None where there is none."""
+    try:
+        return path.stat().st_mtime_ns, path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _stands_still(path: Path, left: tuple[int, bytes] | None, cancel: Callable[[], bool]) -> bool:
+    """Whether nobody renews a lease: another machine's is watched for LEASE seconds, since clocks differ."""
+    record = _of(path).owner
+    until = time.monotonic() + (LEASE if record and record.hostname != _machine() else 0.0)
+    while (same := _look(path) == left and not cancel()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return same
+
+
+def _remove(path: Path, left: tuple[int, bytes] | None) -> bool:
+    """Remove what a dead owner left, under a mark, so that one process at a time does; False if another one did.
+
+    filelock does so only where two names can be exchanged, as on NFS and exFAT they cannot; an empty file stays.
+    """
+    mark = path.with_name(f"{path.name}.mark")
+    with suppress(OSError):
+        if time.time() - mark.stat().st_mtime > LEASE:  # of a process that died at this very place
+            mark.unlink()
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
         return False
-    except PermissionError:
-        pass
-    return True
+    try:
+        if same := _look(path) == left:
+            path.unlink()
+        return same
+    finally:
+        mark.unlink()
 
 
 def _of(path: Path) -> SoftFileLease:

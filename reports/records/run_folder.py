@@ -1,12 +1,12 @@
 """A run folder: the only code that knows the names of its files, its states, and who holds it.
 
-    ROOT/SUITE/RUN/config.json    what the run is
-    ROOT/SUITE/RUN/events.jsonl   what happened
-    ROOT/SUITE/RUN/checkpoints/   weights and the state of training
-    ROOT/SUITE/RUN/samples/       grids of generated images, one per evaluation
-    ROOT/SUITE/RUN/result.json    the summary of config and events, once the run is done
-    ROOT/SUITE/RUN/error.json     why it failed
-    ROOT/SUITE/RUN/lock           the lease of the process that trains it
+ROOT/SUITE/RUN/config.json    what the run is
+ROOT/SUITE/RUN/events.jsonl   what happened
+ROOT/SUITE/RUN/checkpoints/   weights and the state of training
+ROOT/SUITE/RUN/samples/       grids of generated images, one per evaluation
+ROOT/SUITE/RUN/result.json    the summary of config and events, once the run is done
+ROOT/SUITE/RUN/error.json     why it failed
+ROOT/SUITE/RUN/lock           the lease of the process that trains it
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class RunFolder:
         return self.result.is_file()
 
     def state(self) -> State:
-        """The state of the run by its own record; the lease is looked at first, since a result is written before it ends."""
+        """The state by its own record; the lease is looked at first, since a result is written before it ends."""
         held = self.is_held()
         if self.is_done():
             return State(read_json(self.result)["status"])
@@ -109,7 +109,7 @@ class RunFolder:
             return State.MISSING
         return State.RUNNING if held else State.STOPPED
 
-    def claim(self, config: dict[str, Any]) -> None:
+    def ensure_config(self, config: dict[str, Any]) -> None:
         """Write config.json; ValueError, one line, if the folder belongs to another configuration."""
         if not self.config.is_file():
             write_json(self.config, config)

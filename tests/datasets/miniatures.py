@@ -39,7 +39,7 @@ def cifar10(folder: Path, per_batch: int = 4) -> np.ndarray:
     images = bits.integers(0, 256, (5 * per_batch, 3072), dtype=np.uint8)
     with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
         for i in range(5):
-            part = images[i * per_batch:(i + 1) * per_batch]
+            part = images[i * per_batch : (i + 1) * per_batch]
             content = {b"batch_label": b"training", b"labels": [0] * per_batch, b"data": part, b"filenames": [b"a.png"]}
             add(archive, f"cifar-10-batches-py/data_batch_{i + 1}", pickle.dumps(content, protocol=2))
         add(archive, "cifar-10-batches-py/test_batch", pickle.dumps({b"data": images[:1]}, protocol=2))
@@ -97,19 +97,29 @@ def imagenet_tar(folder: Path) -> Path:
 
 
 def coco(folder: Path, packed: bool = False) -> dict[str, dict[str, list[str]]]:
-    """train2014, val2014 and captions, six of them for one image; returns captions by split and file name, in id order."""
+    """train2014, val2014 and captions, six for one image; returns captions by split and file name, in id order."""
     wanted = {"train2014": {9: 6, 25: 5, 30: 1}, "val2014": {42: 5, 73: 2}}
     said: dict[str, dict[str, list[str]]] = {}
     (folder / "annotations").mkdir()
     for split, images in wanted.items():
         names = {image: f"COCO_{split}_{image:012d}.jpg" for image in images}
         files = {names[image]: jpeg(noise(image, 320 + image, 240)) for image in images}
-        captions = [{"image_id": image, "id": 1000 - 10 * image - k, "caption": f"Picture {image}, caption {k}. "}
-                    for image, count in images.items() for k in range(count)]
-        content = {"images": [{"id": image, "file_name": name} for image, name in names.items()], "annotations": captions}
+        captions = [
+            {"image_id": image, "id": 1000 - 10 * image - k, "caption": f"Picture {image}, caption {k}. "}
+            for image, count in images.items()
+            for k in range(count)
+        ]
+        content = {
+            "images": [{"id": image, "file_name": name} for image, name in names.items()],
+            "annotations": captions,
+        }
         (folder / "annotations" / f"captions_{split}.json").write_text(json.dumps(content))
-        said[split] = {names[image]: [c["caption"].strip() for c in sorted(captions, key=lambda c: c["id"])
-                                      if c["image_id"] == image] for image in images}
+        said[split] = {
+            names[image]: [
+                c["caption"].strip() for c in sorted(captions, key=lambda c: c["id"]) if c["image_id"] == image
+            ]
+            for image in images
+        }
         if packed:
             with zipfile.ZipFile(folder / f"{split}.zip", "w") as archive:
                 for name, image in files.items():
@@ -129,8 +139,14 @@ def latent_networks(folder: Path) -> tuple[Path, Path]:
 
     torch.manual_seed(0)
     kinds = ["DownEncoderBlock2D"] * 4, ["UpDecoderBlock2D"] * 4
-    autoencoder = AutoencoderKL(down_block_types=kinds[0], up_block_types=kinds[1], block_out_channels=[4] * 4,
-                                latent_channels=4, norm_num_groups=2, layers_per_block=1)
+    autoencoder = AutoencoderKL(
+        down_block_types=kinds[0],
+        up_block_types=kinds[1],
+        block_out_channels=[4] * 4,
+        latent_channels=4,
+        norm_num_groups=2,
+        layers_per_block=1,
+    )
     autoencoder.save_pretrained(folder / "vae", safe_serialization=True)
     letters = [chr(c) for c in range(33, 127)]
     vocabulary = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -139,9 +155,17 @@ def latent_networks(folder: Path) -> tuple[Path, Path]:
     (words / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
     (words / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = CLIPTokenizer(str(words / "vocab.json"), str(words / "merges.txt"))
-    config = CLIPTextConfig(vocab_size=len(vocabulary), hidden_size=768, intermediate_size=16, num_hidden_layers=1,
-                            num_attention_heads=2, max_position_embeddings=77, projection_dim=8,
-                            bos_token_id=len(vocabulary) - 2, eos_token_id=len(vocabulary) - 1)
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=768,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        projection_dim=8,
+        bos_token_id=len(vocabulary) - 2,
+        eos_token_id=len(vocabulary) - 1,
+    )
     CLIPTextModel(config).save_pretrained(folder / "clip", safe_serialization=True)
     tokenizer.save_pretrained(folder / "clip")
     return folder / "vae", folder / "clip"

@@ -61,23 +61,35 @@ def test_a_damaged_store_hides_no_other(tmp_path, capsys, verb):
     assert (said.out + said.err).count("is damaged at files: images.npy") == 1
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (lambda path: (path / "images.npy").write_bytes(b"short"), "has 5 bytes, expected"),
-    (lambda path: (path / "images.npy").unlink(), "has None bytes, expected"),
-    (lambda path: (path / "manifest.json").write_text("{"), "is not JSON"),
-    (lambda path: (path / "manifest.json").write_text(json.dumps({"format": 99})), "not of format 1"),
-    (lambda path: (path / "manifest.json").unlink(), "not prepared in"),
-    (lambda path: change(path, lambda m: m["files"].update({"images.npy": 3})), "is damaged at files: images.npy: bytes"),
-    (lambda path: change(path, lambda m: m["files"]["images.npy"].update(bytes="many")), "is damaged at files: images.npy: bytes"),
-    (lambda path: change(path, lambda m: m["files"]["images.npy"].pop("sha256")), "is damaged at files: images.npy: sha256"),
-    (lambda path: change(path, lambda m: m.update(count="many")), "is damaged at count"),
-    (lambda path: change(path, lambda m: m.update(digest=None)), "is damaged at digest"),
-    (lambda path: change(path, lambda m: m.update(shape=[1, 8])), "is damaged at shape"),
-    (lambda path: change(path, lambda m: m.update(files=[])), "is damaged at files"),
-    (lambda path: change(path, lambda m: m.update(partial=True)), "is damaged at published"),
-    (lambda path: change(path, lambda m: m.update(reference={"array": 1})), "is damaged at reference: array"),
-    (lambda path: change(path, lambda m: m.update(codec=[])), "is damaged at codec: kind"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: (path / "images.npy").write_bytes(b"short"), "has 5 bytes, expected"),
+        (lambda path: (path / "images.npy").unlink(), "has None bytes, expected"),
+        (lambda path: (path / "manifest.json").write_text("{"), "is not JSON"),
+        (lambda path: (path / "manifest.json").write_text(json.dumps({"format": 99})), "not of format 1"),
+        (lambda path: (path / "manifest.json").unlink(), "not prepared in"),
+        (
+            lambda path: change(path, lambda m: m["files"].update({"images.npy": 3})),
+            "is damaged at files: images.npy: bytes",
+        ),
+        (
+            lambda path: change(path, lambda m: m["files"]["images.npy"].update(bytes="many")),
+            "is damaged at files: images.npy: bytes",
+        ),
+        (
+            lambda path: change(path, lambda m: m["files"]["images.npy"].pop("sha256")),
+            "is damaged at files: images.npy: sha256",
+        ),
+        (lambda path: change(path, lambda m: m.update(count="many")), "is damaged at count"),
+        (lambda path: change(path, lambda m: m.update(digest=None)), "is damaged at digest"),
+        (lambda path: change(path, lambda m: m.update(shape=[1, 8])), "is damaged at shape"),
+        (lambda path: change(path, lambda m: m.update(files=[])), "is damaged at files"),
+        (lambda path: change(path, lambda m: m.update(partial=True)), "is damaged at published"),
+        (lambda path: change(path, lambda m: m.update(reference={"array": 1})), "is damaged at reference: array"),
+        (lambda path: change(path, lambda m: m.update(codec=[])), "is damaged at codec: kind"),
+    ],
+)
 def test_a_damaged_store_is_refused_in_one_line(tmp_path, damage, message):
     damage(datasets.prepare("digits", tmp_path).path)
     with pytest.raises(ValueError, match=message) as caught:
@@ -86,5 +98,5 @@ def test_a_damaged_store_is_refused_in_one_line(tmp_path, damage, message):
 
 
 def test_an_unknown_dataset_names_the_valid_ones(tmp_path):
-    with pytest.raises(ValueError, match="dataset: 'digit' is unknown; choose from cifar10, .*digits"):
+    with pytest.raises(ValueError, match=r"dataset: 'digit' is unknown; choose from cifar10, .*digits"):
         datasets.prepare("digit", tmp_path)

@@ -11,8 +11,17 @@ from torch import Tensor
 
 
 def improved(
-    p: Parameters, x: Tensor, t: Tensor, *, channels: int, outputs: int, mult: tuple[int, ...], blocks: int,
-    attention: tuple[int, ...], heads: int, label: tuple[Tensor, int] | None = None,
+    p: Parameters,
+    x: Tensor,
+    t: Tensor,
+    *,
+    channels: int,
+    outputs: int,
+    mult: tuple[int, ...],
+    blocks: int,
+    attention: tuple[int, ...],
+    heads: int,
+    label: tuple[Tensor, int] | None = None,
 ) -> Tensor:
     """Images (B, C, S, S), times (B,) and (labels, number of classes) to (B, outputs, S, S)."""
     half = channels // 2
@@ -69,7 +78,14 @@ def improved(
 
 
 def ddim(
-    p: Parameters, x: Tensor, t: Tensor, *, channels: int, outputs: int, mult: tuple[int, ...], blocks: int,
+    p: Parameters,
+    x: Tensor,
+    t: Tensor,
+    *,
+    channels: int,
+    outputs: int,
+    mult: tuple[int, ...],
+    blocks: int,
     attention: tuple[int, ...],
 ) -> Tensor:
     """Images (B, C, S, S) and times (B,) to (B, outputs, S, S)."""
@@ -125,7 +141,7 @@ def conv(
 
 def norm(p: Parameters, name: str, x: Tensor, eps: float, groups: int = 32) -> Tensor:
     """Group norm of 32 groups."""
-    b, c, *space = x.shape
+    b, c, *_ = x.shape
     grouped = x.reshape(b, groups, -1)
     centred = grouped - grouped.mean(-1, keepdim=True)
     normed = (centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()).reshape(x.shape)

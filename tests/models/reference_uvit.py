@@ -13,8 +13,17 @@ Scale = Callable[[Parameters, int, Tensor], Tensor]  # parameters, k (0 the deep
 
 
 def uvit(
-    p: Parameters, x: Tensor, t: Tensor, *, patch: int, width: int, depth: int, heads: int,
-    label: tuple[Tensor, int] | None = None, text: Tensor | None = None, scale: Scale = lambda p, k, s: s,
+    p: Parameters,
+    x: Tensor,
+    t: Tensor,
+    *,
+    patch: int,
+    width: int,
+    depth: int,
+    heads: int,
+    label: tuple[Tensor, int] | None = None,
+    text: Tensor | None = None,
+    scale: Scale = lambda p, k, s: s,
 ) -> Tensor:
     """Images (B, C, S, S) and times (B,) to noise. label: (labels, number of classes). text: (B, M, W)."""
     batch, channels, size, _ = x.shape

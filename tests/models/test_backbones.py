@@ -19,8 +19,16 @@ SMALL = {
     "unet": UNetConfig(8, channels=8, mult=(1, 2), blocks=2, attention=(4,), heads=2, groups=4),
     "unet class": UNetConfig(8, channels=8, mult=(1, 2), blocks=1, attention=(8, 4), groups=4, classes=5),
     "unet text": UNetConfig(
-        8, channels=8, mult=(1, 2), blocks=1, attention=(8, 4), groups=4, context=(7, 12), scale_shift=False,
-        padded_down=True),
+        8,
+        channels=8,
+        mult=(1, 2),
+        blocks=1,
+        attention=(8, 4),
+        groups=4,
+        context=(7, 12),
+        scale_shift=False,
+        padded_down=True,
+    ),
 }
 
 
@@ -38,8 +46,8 @@ def condition(config, n=2):
 class Spy(Scaling):
     """Records the calls of the seam."""
 
-    def __init__(self, wheres):
-        super().__init__(wheres)
+    def __init__(self, long_skips):
+        super().__init__(long_skips)
         self.joined, self.sums = [], 0
 
     def join(self, trunk, s, where):
@@ -55,14 +63,14 @@ class Spy(Scaling):
 def test_join_at_every_long_skip_and_residual_in_every_block(name):
     config = SMALL[name]
     net = make(config)
-    net.scaling = spy = Spy(net.wheres)
+    net.scaling = spy = Spy(net.long_skips)
     out = net(torch.randn(2, 3, 8, 8), torch.tensor([0.0, 999.0]), condition(config))
     assert out.shape == (2, 3, 8, 8)
-    assert [where for where, *_ in spy.joined] == net.wheres[::-1]  # the deepest first
-    assert [where.index for where in net.wheres] == list(range(1, len(net.wheres) + 1))
+    assert tuple(where for where, *_ in spy.joined) == net.long_skips[::-1]  # the deepest first
+    assert [where.index for where in net.long_skips] == list(range(1, len(net.long_skips) + 1))
     for where, trunk, s in spy.joined:
         axis = -1 if where.tokens else 1
-        assert where.N == len(net.wheres) and (trunk[axis], s[axis]) == (where.trunk, where.channels)
+        assert len(net.long_skips) == where.N and (trunk[axis], s[axis]) == (where.trunk, where.channels)
         assert where.joined == where.trunk + where.channels
         if where.tokens:
             assert s[1] == where.tokens == config.tokens and where.level == where.index and where.patches == 16
@@ -86,17 +94,17 @@ def test_a_skip_carries_what_the_mirrored_block_put_out(name):
             carried.append((where.index, s))
             return s
 
-    net.scaling = Carried(net.wheres)
+    net.scaling = Carried(net.long_skips)
     if isinstance(config, UViTConfig):
         sources = [*net.in_blocks]
     else:
         sources = [net.conv_in]
         for level in net.down:
-            sources += [*level["blocks"], *([level["sample"]] if "sample" in level else [])]
+            sources += [*level.blocks, *([level.sample] if level.sample is not None else [])]
     for module in sources:
         module.register_forward_hook(lambda _, __, out: outputs.append(out))
     net(torch.randn(2, 3, 8, 8), torch.zeros(2), condition(config))
-    assert len(outputs) == len(carried) == len(net.wheres)
+    assert len(outputs) == len(carried) == len(net.long_skips)
     assert all(torch.equal(s, outputs[index - 1]) for index, s in carried)
 
 
@@ -112,15 +120,23 @@ def test_time_and_condition_matter_and_images_of_a_batch_do_not_mix(name):
     assert torch.allclose(out.flip(0), net(x.flip(0), t.flip(0), None if c is None else c.flip(0)), atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "bad", "message"), [
-    ("uvit", torch.arange(2), "class given; the model takes none"),
-    ("uvit class", None, "none given; the model takes class"),
-    ("uvit text", torch.arange(2), "class given; the model takes text"),
-    ("unet", torch.randn(2, 7, 12), "text given; the model takes none"),
-    ("unet class", None, "none given; the model takes class"), ("unet text", None, "none given; the model takes text"),
-    ("uvit class", torch.arange(3), r"condition: shape \(3,\) does not fit; the model takes \(2,\)"),
-    ("unet text", torch.randn(2, 8, 12), r"condition: shape \(2, 8, 12\) does not fit; the model takes \(2, 7, 12\)"),
-])
+@pytest.mark.parametrize(
+    ("name", "bad", "message"),
+    [
+        ("uvit", torch.arange(2), "class given; the model takes none"),
+        ("uvit class", None, "none given; the model takes class"),
+        ("uvit text", torch.arange(2), "class given; the model takes text"),
+        ("unet", torch.randn(2, 7, 12), "text given; the model takes none"),
+        ("unet class", None, "none given; the model takes class"),
+        ("unet text", None, "none given; the model takes text"),
+        ("uvit class", torch.arange(3), r"condition: shape \(3,\) does not fit; the model takes \(2,\)"),
+        (
+            "unet text",
+            torch.randn(2, 8, 12),
+            r"condition: shape \(2, 8, 12\) does not fit; the model takes \(2, 7, 12\)",
+        ),
+    ],
+)
 def test_a_wrong_condition_is_refused(name, bad, message):
     with pytest.raises(ValueError, match=message):
         make(SMALL[name])(torch.randn(2, 3, 8, 8), torch.zeros(2), bad)
@@ -153,7 +169,7 @@ def test_dropout_acts_in_training_only():
         assert torch.equal(net(x, t), net(x, t))
 
 
-# What is computed, and what is not ---------------------------------------------------------------------------------------
+# What is computed, and what is not
 
 
 class Recorder(TorchDispatchMode):
@@ -172,7 +188,7 @@ class Recorder(TorchDispatchMode):
 def test_no_scaling_joins_by_one_concatenation_and_no_copy(preset):
     """The skip itself goes into the one `cat` that a long skip needs."""
     model = models.build(preset)
-    where = model.wheres[0]
+    where = model.long_skips[0]
     skip = torch.randn(2, where.tokens, where.channels) if where.tokens else torch.randn(2, where.channels, 4, 4)
     assert model.scaling.skip(skip, where) is skip
     with Recorder() as joined:
@@ -193,6 +209,8 @@ def test_attention_is_torchs_own_in_the_type_of_the_computation(preset, dtype, m
     monkeypatch.setattr(F, "scaled_dot_product_attention", record)
     model = models.build(preset)
     with torch.no_grad(), Recorder() as run, torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        model(torch.randn(2, model.config.in_channels, model.config.image_size, model.config.image_size), torch.zeros(2))
+        model(
+            torch.randn(2, model.config.in_channels, model.config.image_size, model.config.image_size), torch.zeros(2)
+        )
     assert types and all(found == {dtype} for found in types)
     assert not any("softmax" in name or name == "bmm" for name, _ in run.seen)

@@ -27,6 +27,6 @@ def test_attention_of_several_heads():
     q, k, v = (torch.randn(2, length, 12, generator=generator) for length in (5, 7, 7))
     parts = []
     for head in range(3):
-        a, b, c = (x[..., 4 * head:4 * head + 4] for x in (q, k, v))
+        a, b, c = (x[..., 4 * head : 4 * head + 4] for x in (q, k, v))
         parts.append((a @ b.mT / math.sqrt(4)).softmax(-1) @ c)
     assert torch.allclose(attend(q, k, v, 3), torch.cat(parts, dim=-1), atol=1e-6)

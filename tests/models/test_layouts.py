@@ -22,7 +22,7 @@ def images(*shape):
 def loaded(config, method, state):
     torch.manual_seed(5)  # what is loaded replaces it all
     net = UViT(config) if isinstance(config, UViTConfig) else UNet(config)
-    net.scaling = models.parse_method(method).build(net.wheres)
+    net.scaling = models.parse_method(method).build(net.long_skips)
     models.load_published(net.eval(), dict(state))
     return net
 
@@ -49,7 +49,8 @@ def test_text_to_image_uvit():
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("outputs", "classes", "heads", "attention"), [(6, 0, 4, (8, 4)), (3, 5, 2, (16,)), (3, 0, 1, ())])
+    ("outputs", "classes", "heads", "attention"), [(6, 0, 4, (8, 4)), (3, 5, 2, (16,)), (3, 0, 1, ())]
+)
 def test_improved_diffusion_unet(outputs, classes, heads, attention):
     p, x, label = Parameters(), images(3, 3, 16, 16), torch.tensor([4, 0, 2])
     shape = {"channels": 32, "mult": (1, 2, 2), "blocks": 2, "attention": attention, "heads": heads}
@@ -70,7 +71,7 @@ def test_ddim_unet(attention):
 
 def full_size(preset, method="none", **overrides):
     """The state dict of the original network of a preset, without memory behind it."""
-    p, config = Parameters(device="meta"), models.spec(preset)
+    p, config = Parameters(device="meta"), models.config(preset)
     channels = overrides.get("out_channels", config.in_channels)
     with torch.device("meta"):
         x, t = torch.empty(1, config.in_channels, config.image_size, config.image_size), torch.empty(1)
@@ -89,13 +90,22 @@ def full_size(preset, method="none", **overrides):
     return p
 
 
-@pytest.mark.parametrize(("preset", "method", "overrides"), [
-    *((f"uvit-{size}", method, {}) for size in ("s-2", "s-4", "m-4", "l-4")
-      for method in ("none", "learnable", "learnable_per_skip")),
-    ("uvit-s-2-t2i", "none", {}), ("uvit-s-2-deep-t2i", "none", {}), ("unet-iddpm-cifar10", "none", {}),
-    ("unet-iddpm-cifar10", "none", {"out_channels": 6}), ("unet-ddim-celeba64", "none", {}),
-    ("unet-imagenet64", "none", {}),
-])
+@pytest.mark.parametrize(
+    ("preset", "method", "overrides"),
+    [
+        *(
+            (f"uvit-{size}", method, {})
+            for size in ("s-2", "s-4", "m-4", "l-4")
+            for method in ("none", "learnable", "learnable_per_skip")
+        ),
+        ("uvit-s-2-t2i", "none", {}),
+        ("uvit-s-2-deep-t2i", "none", {}),
+        ("unet-iddpm-cifar10", "none", {}),
+        ("unet-iddpm-cifar10", "none", {"out_channels": 6}),
+        ("unet-ddim-celeba64", "none", {}),
+        ("unet-imagenet64", "none", {}),
+    ],
+)
 def test_the_keys_and_shapes_of_full_presets(preset, method, overrides):
     """Every original parameter has a place, and every one of ours a source of the same size."""
     state = full_size(preset, method, **overrides)

@@ -8,16 +8,16 @@ import torch
 
 import models
 from models.methods import names
-from models.scaling import REGISTRY, Calibration, Scaling, Where, defaults, register
+from models.scaling import REGISTRY, Calibration, LongSkip, Scaling, defaults, register
 
-TOKENS = [Where(i, 6, i, 6, 32, 17, trunk=32, patches=16) for i in range(1, 7)]
-MAPS = [Where(i, 6, level, 3, 16, trunk=16) for i, level in zip(range(1, 7), (1, 1, 2, 2, 3, 3), strict=True)]
+TOKENS = [LongSkip(i, 6, i, 6, 32, 17, trunk=32, patches=16) for i in range(1, 7)]
+MAPS = [LongSkip(i, 6, level, 3, 16, trunk=16) for i, level in zip(range(1, 7), (1, 1, 2, 2, 3, 3), strict=True)]
 MINI = ("uvit-xs", "unet-xs")
 R = {"learnable": "(r=4)", "learnable_per_skip": "(r=4)"}
 
 
-def make(text, wheres):
-    return models.parse_method(text).build(wheres)
+def make(text, long_skips):
+    return models.parse_method(text).build(long_skips)
 
 
 def random(*shape, seed=0):
@@ -40,27 +40,33 @@ def wake(*nets):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("text", "tokens", "maps"), [
-    ("none", [1] * 6, [1] * 6),
-    ("inv_sqrt2", [2**-0.5] * 6, [2**-0.5] * 6),
-    ("constant", [0.5 ** (i - 1) for i in range(1, 7)], [1, 1, 0.5, 0.5, 0.25, 0.25]),
-    ("constant(kappa=0.7)", [0.7**i for i in range(6)], [1, 1, 0.7, 0.7, 0.49, 0.49]),
-    ("constant(kappa=0.7, index='concat')", [0.7**i for i in range(6)], [0.7**i for i in range(6)]),
-    ("constant_reversed(kappa=0.7)", [0.7 ** (6 - i) for i in range(1, 7)], [0.49, 0.49, 0.7, 0.7, 1, 1]),
-    ("constant_reversed(kappa=0.7, index='concat')", *[[0.7 ** (6 - i) for i in range(1, 7)]] * 2),
-    ("residual_inv_sqrt2", [1] * 6, [1] * 6), ("scalar", [1] * 6, [1] * 6), ("rezero", [0] * 6, [0] * 6),
-    ("no_skip", [0] * 6, [0] * 6),
-    ("sigmoid_scalar", [1 / (1 + math.exp(1.5))] * 6, [1 / (1 + math.exp(1.5))] * 6),
-    ("layerscale", [1e-4] * 6, [1e-4] * 6), ("layerscale(init=0.5)", [0.5] * 6, [0.5] * 6),
-    ("mp_cat", [1] * 6, [1] * 6),
-    ("skip_tuning", [1, 0.96, 0.92, 0.88, 0.84, 0.8], [1, 0.96, 0.92, 0.88, 0.84, 0.8]),
-    ("skip_tuning(rho_bottom=0, rho_top=2)", [2, 1.6, 1.2, 0.8, 0.4, 0], [2, 1.6, 1.2, 0.8, 0.4, 0]),
-])
+@pytest.mark.parametrize(
+    ("text", "tokens", "maps"),
+    [
+        ("none", [1] * 6, [1] * 6),
+        ("inv_sqrt2", [2**-0.5] * 6, [2**-0.5] * 6),
+        ("constant", [0.5 ** (i - 1) for i in range(1, 7)], [1, 1, 0.5, 0.5, 0.25, 0.25]),
+        ("constant(kappa=0.7)", [0.7**i for i in range(6)], [1, 1, 0.7, 0.7, 0.49, 0.49]),
+        ("constant(kappa=0.7, index='concat')", [0.7**i for i in range(6)], [0.7**i for i in range(6)]),
+        ("constant_reversed(kappa=0.7)", [0.7 ** (6 - i) for i in range(1, 7)], [0.49, 0.49, 0.7, 0.7, 1, 1]),
+        ("constant_reversed(kappa=0.7, index='concat')", *[[0.7 ** (6 - i) for i in range(1, 7)]] * 2),
+        ("residual_inv_sqrt2", [1] * 6, [1] * 6),
+        ("scalar", [1] * 6, [1] * 6),
+        ("rezero", [0] * 6, [0] * 6),
+        ("no_skip", [0] * 6, [0] * 6),
+        ("sigmoid_scalar", [1 / (1 + math.exp(1.5))] * 6, [1 / (1 + math.exp(1.5))] * 6),
+        ("layerscale", [1e-4] * 6, [1e-4] * 6),
+        ("layerscale(init=0.5)", [0.5] * 6, [0.5] * 6),
+        ("mp_cat", [1] * 6, [1] * 6),
+        ("skip_tuning", [1, 0.96, 0.92, 0.88, 0.84, 0.8], [1, 0.96, 0.92, 0.88, 0.84, 0.8]),
+        ("skip_tuning(rho_bottom=0, rho_top=2)", [2, 1.6, 1.2, 0.8, 0.4, 0], [2, 1.6, 1.2, 0.8, 0.4, 0]),
+    ],
+)
 def test_the_factor_at_every_index(text, tokens, maps):
     """Deepest skip kappa^(N-1), shallowest 1; only the skip half is touched."""
-    for wheres, factors in ((TOKENS, tokens), (MAPS, maps)):
-        method = make(text, wheres)
-        for where, factor in zip(wheres, factors, strict=True):
+    for long_skips, factors in ((TOKENS, tokens), (MAPS, maps)):
+        method = make(text, long_skips)
+        for where, factor in zip(long_skips, factors, strict=True):
             s, trunk = skip_of(where), skip_of(where, seed=50)
             joined = method.join(trunk, s, where)
             first, second = joined.split([where.trunk, where.channels], dim=-1 if where.tokens else 1)
@@ -73,7 +79,7 @@ def test_the_factor_at_every_index(text, tokens, maps):
 def test_mp_cat_weighs_both_halves_by_the_formula(t):
     """At every index, for trunks of the skip's width and of three times it."""
     for i in range(1, 5):
-        where = Where(i, 4, i, 4, 8, trunk=8 * (1 + 2 * (i % 2)))
+        where = LongSkip(i, 4, i, 4, 8, trunk=8 * (1 + 2 * (i % 2)))
         a, b = where.trunk, where.channels
         constant = math.sqrt((a + b) / ((1 - t) ** 2 + t**2))
         trunk, s = random(2, a, 4, 4), random(2, b, 4, 4, seed=1)
@@ -83,7 +89,7 @@ def test_mp_cat_weighs_both_halves_by_the_formula(t):
 
 
 def test_mp_cat_preserves_magnitude():
-    where = Where(1, 1, 1, 1, 100, 5, trunk=300)
+    where = LongSkip(1, 1, 1, 1, 100, 5, trunk=300)
     joined = make("mp_cat(t=0.3)", [where]).join(random(400, 5, 300), random(400, 5, 100, seed=1), where)
     assert float(joined.square().mean()) == pytest.approx(1, rel=0.02)
     trunk, s = (part.square().sum() for part in joined.split([300, 100], dim=-1))
@@ -93,9 +99,9 @@ def test_mp_cat_preserves_magnitude():
 @torch.no_grad()
 def test_norm_cat_is_a_layer_norm_over_the_concatenation():
     """At every index; in a U-ViT the linear layer that follows is skip_linear."""
-    for wheres in (TOKENS, MAPS):
-        method = make("norm_cat", wheres)
-        for where in wheres:
+    for long_skips in (TOKENS, MAPS):
+        method = make("norm_cat", long_skips)
+        for where in long_skips:
             axis, norm = (-1 if where.tokens else 1), method.norms[where.index - 1]
             norm.weight.copy_(random(where.joined, seed=3))
             norm.bias.copy_(random(where.joined, seed=4))
@@ -115,7 +121,7 @@ def plain_freeu(trunk, s, b, low):
     trunk[:, : trunk.shape[1] // 2] *= ((b - 1) * (mean - smallest) / (largest - smallest) + 1)[:, None]
     spectrum = torch.fft.fftshift(torch.fft.fftn(s, dim=(-2, -1)), dim=(-2, -1))
     row, column = s.shape[-2] // 2, s.shape[-1] // 2
-    spectrum[..., row - 1:row + 1, column - 1:column + 1] *= low
+    spectrum[..., row - 1 : row + 1, column - 1 : column + 1] *= low
     return torch.cat([trunk, torch.fft.ifftn(torch.fft.ifftshift(spectrum, dim=(-2, -1)), dim=(-2, -1)).real], dim=1)
 
 
@@ -154,11 +160,20 @@ def test_only_one_method_touches_the_residual_sum(text):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("text", "value"), [
-    ("none", None), ("constant(kappa=1.0)", None), ("constant_reversed(kappa=1)", None), ("scalar", None),
-    ("rezero", 1), ("layerscale(init=1.0)", None),
-    ("mp_cat", None), ("skip_tuning(rho_bottom=1, rho_top=1)", None), ("freeu(b1=1, b2=1, s1=1, s2=1)", None),
-])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("none", None),
+        ("constant(kappa=1.0)", None),
+        ("constant_reversed(kappa=1)", None),
+        ("scalar", None),
+        ("rezero", 1),
+        ("layerscale(init=1.0)", None),
+        ("mp_cat", None),
+        ("skip_tuning(rho_bottom=1, rho_top=1)", None),
+        ("freeu(b1=1, b2=1, s1=1, s2=1)", None),
+    ],
+)
 @pytest.mark.parametrize("preset", MINI)
 def test_the_neutral_setting_is_none_bit_for_bit(text, value, preset):
     """mp_cat at t = 1/2 is neutral where trunk and skip are equally wide, as they are here."""
@@ -255,24 +270,26 @@ def test_ls_pools_h_and_w_per_channel_in_a_unet():
 
 @torch.no_grad()
 def test_ls_per_skip_has_a_net_of_its_own_at_every_index():
-    for wheres in (TOKENS, MAPS):
-        method, s = make("learnable_per_skip(r=4)", wheres), skip_of(wheres[0])
-        for where in wheres:
+    for long_skips in (TOKENS, MAPS):
+        method, s = make("learnable_per_skip(r=4)", long_skips), skip_of(long_skips[0])
+        for where in long_skips:
             assert torch.equal(method.skip(s, where), s * method.nets[where.index - 1](s))
-        assert len({float(method.skip(s, where).sum()) for where in wheres}) == len(method.nets) == 6
+        assert len({float(method.skip(s, where).sum()) for where in long_skips}) == len(method.nets) == 6
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("text", ["scalar", "sigmoid_scalar", "rezero", "layerscale"])
 def test_learned_factors_belong_to_their_skip(text):
     """With other values at every index, and at every channel where there is one per channel."""
-    for wheres in (TOKENS, MAPS):
-        method = make(text, wheres)
-        for where in wheres:
+    for long_skips in (TOKENS, MAPS):
+        method = make(text, long_skips)
+        for where in long_skips:
             values = random(where.channels if text == "layerscale" else 1, seed=where.index)
-            own = method.gains[where.index - 1] if text == "layerscale" else method.weight[where.index - 1:where.index]
+            own = (
+                method.gains[where.index - 1] if text == "layerscale" else method.weight[where.index - 1 : where.index]
+            )
             own.copy_(values)
-        for where in wheres:
+        for where in long_skips:
             gain = random(where.channels if text == "layerscale" else 1, seed=where.index)
             gain = gain.sigmoid() if text == "sigmoid_scalar" else gain
             s = skip_of(where)
@@ -280,13 +297,22 @@ def test_learned_factors_belong_to_their_skip(text):
 
 
 def test_ls_is_shared_over_skips_or_over_equal_widths():
-    widths = [Where(1, 2, 1, 2, 16), Where(2, 2, 2, 2, 32)]
+    widths = [LongSkip(1, 2, 1, 2, 16), LongSkip(2, 2, 2, 2, 32)]
     assert len(make("learnable", TOKENS).nets) == 1 and len(make("learnable", widths).nets) == 2
 
 
-@pytest.mark.parametrize(("length", "r", "hidden"), [
-    (257, 16, 16), (258, 16, 16), (334, 16, 20), (17, 4, 4), (16, 4, 4), (5, 16, 1), (5, 1, 5),
-])
+@pytest.mark.parametrize(
+    ("length", "r", "hidden"),
+    [
+        (257, 16, 16),
+        (258, 16, 16),
+        (334, 16, 20),
+        (17, 4, 4),
+        (16, 4, 4),
+        (5, 16, 1),
+        (5, 1, 5),
+    ],
+)
 def test_ls_hidden_width(length, r, hidden):
     assert Calibration(length, r).layer1.weight.shape == (hidden, length)
 
@@ -297,9 +323,53 @@ def test_gates_start_near_one_half():
 
 
 def test_a_single_skip_is_the_shallowest():
-    where, s = Where(1, 1, 1, 1, 4), random(1, 4, 2, 2)
+    where, s = LongSkip(1, 1, 1, 1, 4), random(1, 4, 2, 2)
     for text in ("constant", "constant_reversed", "skip_tuning"):
         assert torch.equal(make(text, [where]).skip(s, where), s)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("long_skips", [TOKENS, MAPS])
+def test_a_bf16_trunk_and_skip_stay_in_bf16(name, long_skips):
+    """Under autocast, and outside it as far as a method has no layer of its own, which would refuse to mix."""
+    method, where = make(name, long_skips), long_skips[-1]
+    trunk, s = (skip_of(where, seed).bfloat16() for seed in (0, 1))
+    for autocast in (True, False)[: 1 if name in R else 2]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            assert method.join(trunk, s, where).dtype == method.residual(trunk, s).dtype == torch.bfloat16
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("preset", MINI)
+def test_no_method_changes_the_precision_of_a_network(name, preset):
+    """Every decoder block gets what it gets without a method."""
+
+    def inputs(method):
+        net, found = models.build(preset, method), []
+        for block in net.decoder:
+            block.register_forward_pre_hook(lambda _, given: found.append(given[0].dtype))
+        with torch.autocast("cpu", torch.bfloat16):
+            net(random(2, 1, 8, 8), torch.tensor([3.0, 700.0]))
+        return found
+
+    assert inputs(name) == inputs("none")
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("preset", MINI)
+def test_weight_decay_leaves_gains_and_norms_alone(name, preset):
+    """One group of all weights in their order, as if nobody asked, for every other method: LS as published."""
+    net = models.build(preset, name)
+    weights, groups = list(net.parameters()), models.parameter_groups(net, 0.03)
+    assert [id(weight) for group in groups for weight in group["params"]] == [id(weight) for weight in weights]
+    spared = [id(weight) for group in groups if group["weight_decay"] == 0 for weight in group["params"]]
+    if name in ("scalar", "sigmoid_scalar", "rezero", "layerscale", "norm_cat"):
+        assert spared == [id(weight) for weight in net.scaling.parameters()] and len(groups) == 2
+    else:
+        assert not spared and len(groups) == 1
+    assert groups[0]["weight_decay"] == 0.03 and torch.optim.AdamW(groups, lr=1e-3)
 
 
 def test_every_method_says_where_it_is_from():
@@ -309,14 +379,21 @@ def test_every_method_says_where_it_is_from():
         assert set(cls.valid) <= set(defaults(cls))
 
 
-@pytest.mark.parametrize(("name", "cls", "message"), [
-    ("none", Scaling, "registered twice, by models.scaling and models.scaling"),
-    ("in-valid", Scaling, "letters, digits and _"), ("plain", torch.nn.Module, "subclass of Scaling"),
-    ("bare", type("Bare", (Scaling,), {"__init__": lambda self: None}), "Bare.__init__ must take wheres first"),
-    ("early", type("Early", (Scaling,), {"__init__": lambda self, factor=1.0: None}), "must take wheres first"),
-    ("bound", type("Bound", (Scaling,), {"__init__": lambda self, wheres, factor: None}),
-     "parameter 'factor' of Bound.__init__ needs a default"),
-])
+@pytest.mark.parametrize(
+    ("name", "cls", "message"),
+    [
+        ("none", Scaling, "registered twice, by models.scaling and models.scaling"),
+        ("in-valid", Scaling, "letters, digits and _"),
+        ("plain", torch.nn.Module, "subclass of Scaling"),
+        ("bare", type("Bare", (Scaling,), {"__init__": lambda self: None}), "Bare.__init__ must take long_skips first"),
+        ("early", type("Early", (Scaling,), {"__init__": lambda self, factor=1.0: None}), "must take long_skips first"),
+        (
+            "bound",
+            type("Bound", (Scaling,), {"__init__": lambda self, long_skips, factor: None}),
+            "parameter 'factor' of Bound.__init__ needs a default",
+        ),
+    ],
+)
 def test_a_class_that_cannot_be_a_method_is_refused(name, cls, message):
     with pytest.raises(ValueError, match=message):
         register(name)(cls)

@@ -8,8 +8,16 @@ import torch
 from sklearn.datasets import load_digits
 
 import models
-from models.theory import (AdditiveUNet, coefficients, constant_limit, expected_square, input_norm, reach, robustness_bound,
-                           sum_of_squares)
+from models.theory import (
+    AdditiveUNet,
+    coefficients,
+    constant_limit,
+    expected_square,
+    input_norm,
+    reach,
+    robustness_bound,
+    sum_of_squares,
+)
 
 STEPS = 1000
 
@@ -32,7 +40,12 @@ def cosine(steps=4000):
     return torch.cumprod((f[1:] / f[:-1]).clamp(min=1e-3), 0)  # betas are cut at 0.999
 
 
-SCHEDULES = {"ddpm": (ddpm, 0.8163), "vp": (vp, 0.8160), "stable-diffusion": (stable_diffusion, 0.7511), "cosine": (cosine, 0.6694)}
+SCHEDULES = {
+    "ddpm": (ddpm, 0.8163),
+    "vp": (vp, 0.8160),
+    "stable-diffusion": (stable_diffusion, 0.7511),
+    "cosine": (cosine, 0.6694),
+}
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -74,8 +87,11 @@ def norms(kappas, width=512, networks=4):
 
 def test_the_forward_law_on_the_toy():
     """Order of the methods at each depth, growth with depth, and `constant` bounded. Values: a sanity range only."""
-    table = {(method, n): norms(coefficients(method, n, **words)) for n in (4, 8, 12)
-             for method, words in (("none", {}), ("inv_sqrt2", {}), ("constant", {"kappa": 0.7}), ("no_skip", {}))}
+    table = {
+        (method, n): norms(coefficients(method, n, **words))
+        for n in (4, 8, 12)
+        for method, words in (("none", {}), ("inv_sqrt2", {}), ("constant", {"kappa": 0.7}), ("no_skip", {}))
+    }
     for n in (4, 8, 12):
         assert table["none", n] > table["inv_sqrt2", n] > table["constant", n] > table["no_skip", n]
     for method in ("none", "inv_sqrt2"):
@@ -118,10 +134,16 @@ def test_the_bound_is_tight_for_scaled_identities():
     assert robustness_bound([1.0, 0.5], [2, 1], [1, 3], 2.0) == 1 * 3 + 0.5 * 9 + 2 * 9
 
 
-@pytest.mark.parametrize(("method", "words", "expected"), [
-    ("none", {}, [1, 1, 1]), ("inv_sqrt2", {}, [2**-0.5] * 3), ("constant", {"kappa": 0.5}, [1, 0.5, 0.25]),
-    ("constant_reversed", {"kappa": 0.5}, [0.25, 0.5, 1]), ("no_skip", {}, [0, 0, 0]),
-])
+@pytest.mark.parametrize(
+    ("method", "words", "expected"),
+    [
+        ("none", {}, [1, 1, 1]),
+        ("inv_sqrt2", {}, [2**-0.5] * 3),
+        ("constant", {"kappa": 0.5}, [1, 0.5, 0.25]),
+        ("constant_reversed", {"kappa": 0.5}, [0.25, 0.5, 1]),
+        ("no_skip", {}, [0, 0, 0]),
+    ],
+)
 def test_coefficients_come_from_the_methods(method, words, expected):
     assert coefficients(method, 3, **words) == pytest.approx(expected)
 
@@ -129,7 +151,9 @@ def test_coefficients_come_from_the_methods(method, words, expected):
 def test_coefficients_of_a_learnt_method_are_refused():
     with pytest.raises(ValueError, match="'learnable' has no fixed factor"):
         coefficients("learnable", 3)
-    with pytest.raises(ValueError, match="'residual_inv_sqrt2' has no fixed factor"):  # it multiplies more than the skips
+    with pytest.raises(
+        ValueError, match="'residual_inv_sqrt2' has no fixed factor"
+    ):  # it multiplies more than the skips
         coefficients("residual_inv_sqrt2", 4)
     with pytest.raises(ValueError, match="method 'nix' is unknown; choose from none"):
         coefficients("nix", 4)
@@ -140,21 +164,27 @@ def test_sums_and_limits():
     assert sum_of_squares(coefficients("inv_sqrt2", 12)) == pytest.approx(sum_of_squares(coefficients("none", 12)) / 2)
     for kappa in (0.5, 0.7, 0.95):
         sums = [sum_of_squares(coefficients("constant", n, kappa=kappa)) for n in (4, 16, 64)]
-        assert sums == sorted(sums) and sums[-1] <= constant_limit(kappa) and sums[-1] == pytest.approx(constant_limit(kappa), rel=0.002)
+        assert (
+            sums == sorted(sums)
+            and sums[-1] <= constant_limit(kappa)
+            and sums[-1] == pytest.approx(constant_limit(kappa), rel=0.002)
+        )
 
 
-@pytest.mark.parametrize("preset", ["uvit-xs", "uvit-xs-d24", "uvit-s-2", "unet-xs-n4", "unet-xs-n12", "unet-iddpm-cifar10"])
+@pytest.mark.parametrize(
+    "preset", ["uvit-xs", "uvit-xs-d24", "uvit-s-2", "unet-xs-n4", "unet-xs-n12", "unet-iddpm-cifar10"]
+)
 def test_at_the_start_deep_skips_hardly_reach_the_shallowest_block(preset, capsys):
-    """Why norms do not grow with depth as the sum of squares does: the layer after a concatenation shrinks what lies below it."""
+    """Norms grow less with depth than the sum of squares: the layer after a concatenation shrinks what is below it."""
     model = models.build(preset, seeds=(0, 1)).eval()
     bits, config = torch.Generator().manual_seed(0), model.config
     x = torch.randn(4, config.in_channels, config.image_size, config.image_size, generator=bits)
     found = reach(model, x, torch.full((4,), 500.0))
     with capsys.disabled():
         print(f"\n{preset}: of the shallowest block, skip by skip: {', '.join(f'{share:.2g}' for share in found)}")
-    assert len(found) == len(model.wheres) and found[0] > 0.7
+    assert len(found) == len(model.long_skips) and found[0] > 0.7
     assert all(deeper < 0.9 * share for share, deeper in itertools.pairwise(found) if share > 1e-6)
-    assert math.fsum(share**2 for share in found[len(found) // 2:]) < 0.06 * math.fsum(share**2 for share in found)
+    assert math.fsum(share**2 for share in found[len(found) // 2 :]) < 0.06 * math.fsum(share**2 for share in found)
     assert "join" not in vars(model.scaling) and not model.decoder[0]._forward_hooks  # the network is as it was
 
 
@@ -167,4 +197,6 @@ def test_in_the_additive_network_every_skip_arrives():
     for j in range(12):
         network.kappas = tuple(float(k != j) for k in range(12))
         found.append(float((network(x).detach() - whole).norm() / whole.norm()))
-    assert min(found) > 0.2 * max(found) and math.fsum(share**2 for share in found[6:]) > 0.2 * math.fsum(share**2 for share in found)
+    assert min(found) > 0.2 * max(found) and math.fsum(share**2 for share in found[6:]) > 0.2 * math.fsum(
+        share**2 for share in found
+    )

@@ -14,23 +14,36 @@ def outline(preset):
         return models.build(preset)
 
 
-@pytest.mark.parametrize(("preset", "levels", "channels", "trunks"), [
-    ("unet-iddpm-cifar10", [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4, [128] * 5 + [256] * 11, [128] * 3 + [256] * 13),
-    ("unet-ddim-celeba64", [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3 + [5] * 3, [128] * 4 + [256] * 9 + [512] * 2,
-     [128] * 2 + [256] * 9 + [512] * 4),
-    ("unet-xs", [1, 1, 2, 2, 3, 3], [16] * 6, [16] * 6),
-])
+@pytest.mark.parametrize(
+    ("preset", "levels", "channels", "trunks"),
+    [
+        ("unet-iddpm-cifar10", [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4, [128] * 5 + [256] * 11, [128] * 3 + [256] * 13),
+        (
+            "unet-ddim-celeba64",
+            [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3 + [5] * 3,
+            [128] * 4 + [256] * 9 + [512] * 2,
+            [128] * 2 + [256] * 9 + [512] * 4,
+        ),
+        ("unet-xs", [1, 1, 2, 2, 3, 3], [16] * 6, [16] * 6),
+    ],
+)
 def test_where_the_long_skips_are(preset, levels, channels, trunks):
     """Shallowest first: the first convolution, then every stage and every downsampling at the resolution it leaves."""
-    wheres = outline(preset).wheres
-    assert [where.level for where in wheres] == levels and [where.channels for where in wheres] == channels
-    assert [where.trunk for where in wheres] == trunks
-    assert {(where.N, where.levels, where.tokens) for where in wheres} == {(len(levels), levels[-1], None)}
+    long_skips = outline(preset).long_skips
+    assert [where.level for where in long_skips] == levels and [where.channels for where in long_skips] == channels
+    assert [where.trunk for where in long_skips] == trunks
+    assert {(where.N, where.levels, where.tokens) for where in long_skips} == {(len(levels), levels[-1], None)}
 
 
-@pytest.mark.parametrize(("preset", "encoder", "decoder"), [
-    ("unet-iddpm-cifar10", 6, 8), ("unet-ddim-celeba64", 2, 3), ("unet-coco256", 4, 6), ("unet-xs", 1, 2),
-])
+@pytest.mark.parametrize(
+    ("preset", "encoder", "decoder"),
+    [
+        ("unet-iddpm-cifar10", 6, 8),
+        ("unet-ddim-celeba64", 2, 3),
+        ("unet-coco256", 4, 6),
+        ("unet-xs", 1, 2),
+    ],
+)
 def test_attention_is_where_it_is_asked_for_and_in_the_middle(preset, encoder, decoder):
     net = outline(preset)
     counts = [sum(isinstance(m, AttentionBlock) for m in part.modules()) for part in (net.down, net.up)]

@@ -7,21 +7,34 @@ import models
 from models.uvit import UViT, UViTConfig, _unpatchify
 
 
-@pytest.mark.parametrize(("preset", "tokens"), [
-    ("uvit-xs", 17), ("uvit-s-2", 257), ("uvit-s-4", 257), ("uvit-m-4", 258), ("uvit-l-4", 258), ("uvit-s-2-t2i", 334),
-])
+@pytest.mark.parametrize(
+    ("preset", "tokens"),
+    [
+        ("uvit-xs", 17),
+        ("uvit-s-2", 257),
+        ("uvit-s-4", 257),
+        ("uvit-m-4", 258),
+        ("uvit-l-4", 258),
+        ("uvit-s-2-t2i", 334),
+    ],
+)
 def test_every_token_is_counted(preset, tokens):
     """The time token, the class token and the text too."""
-    config = models.spec(preset)
+    config = models.config(preset)
     patches = (config.image_size // config.patch) ** 2
     assert config.tokens == tokens
-    assert {(where.tokens, where.gated, where.patches) for where in config.wheres()} == {(tokens, tokens, patches)}
+    assert {(where.tokens, where.gated, where.patches) for where in config.long_skips()} == {(tokens, tokens, patches)}
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("words", "condition", "time"), [
-    ({}, None, 0), ({"classes": 5}, torch.tensor([3]), 1), ({"context": (7, 12)}, torch.ones(1, 7, 12), 0),
-])
+@pytest.mark.parametrize(
+    ("words", "condition", "time"),
+    [
+        ({}, None, 0),
+        ({"classes": 5}, torch.tensor([3]), 1),
+        ({"context": (7, 12)}, torch.ones(1, 7, 12), 0),
+    ],
+)
 def test_the_order_of_tokens(words, condition, time):
     """[label if any, time, patches], or [time, text, patches]."""
     net = UViT(UViTConfig(8, patch=2, width=16, depth=2, heads=2, **words))
@@ -38,7 +51,7 @@ def test_the_order_of_tokens(words, condition, time):
 
 def test_unpatchify_undoes_the_cut_into_patches():
     image = torch.arange(2 * 3 * 6 * 6.0).reshape(2, 3, 6, 6)
-    patches = [image[:, :, i:i + 2, j:j + 2].permute(0, 2, 3, 1).flatten(1) for i in (0, 2, 4) for j in (0, 2, 4)]
+    patches = [image[:, :, i : i + 2, j : j + 2].permute(0, 2, 3, 1).flatten(1) for i in (0, 2, 4) for j in (0, 2, 4)]
     assert torch.equal(_unpatchify(torch.stack(patches, dim=1), patch=2, size=6), image)
 
 

@@ -1,5 +1,7 @@
 """Weights in files: what is read and how, what is refused, and back again."""
 
+import hashlib
+
 import pytest
 import torch
 from reference_parameters import Parameters, distance
@@ -28,7 +30,8 @@ def published():
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "kind", ["pth", "safetensors", "safetensors without its suffix", "list", "ema", "wrapped", "parallel", "half"])
+    "kind", ["pth", "safetensors", "safetensors without its suffix", "list", "ema", "wrapped", "parallel", "half"]
+)
 def test_import(tmp_path, published, kind):
     """From plain files, from what trainers save around the weights, to safetensors that build and load again."""
     p, theirs = published
@@ -39,7 +42,8 @@ def test_import(tmp_path, published, kind):
         save_file(state, path)
     else:
         content = {
-            "pth": state, "list": [other, {"state": {}, "param_groups": [{"lr": 0.1}]}, 3, 100, state],
+            "pth": state,
+            "list": [other, {"state": {}, "param_groups": [{"lr": 0.1}]}, 3, 100, state],
             "wrapped": {"step": 3, "state_dict": state},
             "ema": {"model": other, "ema": state, "optimizer": {"state": {0: {"step": torch.zeros(1)}}}},
             "parallel": {f"module.{key}": x for key, x in p.items()},
@@ -73,13 +77,13 @@ def test_the_output_channels_are_the_files(tmp_path):
     own, out = tmp_path / "own.pt", tmp_path / "ours.safetensors"
     torch.save(models.build("unet-xs", out_channels=2).state_dict(), own)
     assert "output channels: 2" in weights.import_weights(own, "unet-xs", "none", out)
-    with pytest.raises(ValueError, match="shapes differ: conv_out.weight do not make"):
+    with pytest.raises(ValueError, match=r"shapes differ: conv_out\.weight do not make"):
         weights.import_weights(own, "unet-xs", "none", out, out_channels=1)
 
 
 @torch.no_grad()
 def test_a_published_network_of_another_width_is_refused(tmp_path):
-    shape = {key: getattr(models.spec("unet-xs"), key) for key in ("mult", "blocks", "attention", "heads")}
+    shape = {key: getattr(models.config("unet-xs"), key) for key in ("mult", "blocks", "attention", "heads")}
     p = Parameters()
     improved(p, images(), TIMES, channels=32, outputs=2, **shape)
     torch.save(dict(p), tmp_path / "theirs.pt")
@@ -111,7 +115,7 @@ def test_gates_need_their_method():
         with pytest.raises(ValueError, match=message):
             models.load_published(models.build("uvit-xs", method), dict(p))
     plain = {key: value for key, value in p.items() if not key.startswith("se.")}
-    with pytest.raises(ValueError, match="missing keys: scaling.nets.17.layer1.weight"):
+    with pytest.raises(ValueError, match=r"missing keys: scaling\.nets\.17\.layer1\.weight"):
         models.load_published(models.build("uvit-xs", "learnable"), plain)
 
 
@@ -125,13 +129,21 @@ def test_a_shape_that_differs_is_refused_and_nothing_is_loaded(published):
     assert torch.equal(net.norm.weight, torch.ones(32))
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"", "not a file of tensors"), (b"nonsense", "not a file of tensors"),
-    (b"\x10\0\0\0\0\0\0\0{broken", "not a file of tensors"), (None, "no such file"),
-    ({}, "holds dict, not a dict of tensors by name"), ([1, 2], "holds list"), (torch.zeros(3), "holds Tensor"),
-    ({"step": 3}, "holds dict"),
-    ({1: torch.zeros(3)}, "holds dict"), ({"state_dict": {"a": 1}}, "holds dict"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a file of tensors"),
+        (b"nonsense", "not a file of tensors"),
+        (b"\x10\0\0\0\0\0\0\0{broken", "not a file of tensors"),
+        (None, "no such file"),
+        ({}, "holds dict, not a dict of tensors by name"),
+        ([1, 2], "holds list"),
+        (torch.zeros(3), "holds Tensor"),
+        ({"step": 3}, "holds dict"),
+        ({1: torch.zeros(3)}, "holds dict"),
+        ({"state_dict": {"a": 1}}, "holds dict"),
+    ],
+)
 def test_files_without_weights_are_one_line(tmp_path, content, message):
     path = tmp_path / "file.pth"
     if isinstance(content, bytes):
@@ -176,5 +188,16 @@ def test_the_file_that_is_read_is_not_overwritten(tmp_path, published):
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="out: .* cannot be written"):
+    with pytest.raises(ValueError, match=r"out: .* cannot be written"):
         weights.export(models.build("uvit-xs"), tmp_path / "file" / "weights.safetensors")
+
+
+def test_the_digest_is_of_sorted_names_and_bytes():
+    """Arms that share the weights of their backbone share its digest, whatever their method adds."""
+    net = models.build("uvit-xs", "learnable(r=4)", seeds=(1, 2))
+    content = [(name, tensor.numpy().tobytes()) for name, tensor in sorted(net.state_dict().items())]
+    expected = hashlib.sha256(b"".join(name.encode() + data for name, data in content)).hexdigest()
+    assert models.weights_digest(net) == expected
+    backbones = (net, models.build("uvit-xs", seeds=(1, 9)), models.build("uvit-xs", seeds=(3, 2)))
+    own, plain, other = (models.weights_digest(backbone, "scaling.") for backbone in backbones)
+    assert own == plain == models.weights_digest(backbones[1]) != other and own != expected

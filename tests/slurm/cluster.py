@@ -126,6 +126,11 @@ def stopped(pid: int) -> bool:
     return _field(pid, "State").startswith("T")
 
 
+def parent(pid: int) -> int:
+    """The process id of a process's parent."""
+    return int(_field(pid, "PPid"))
+
+
 def signalled(pid: int) -> bool:
     """Whether a signal waits for a process, as one does that comes while it is suspended."""
     return int(_field(pid, "ShdPnd") or "0", 16) > 0
@@ -134,7 +139,11 @@ def signalled(pid: int) -> bool:
 def _field(pid: int, name: str) -> str:
     """Of /proc/PID/status; empty if there is no such process."""
     try:
-        return next(line.split(":")[1].strip() for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{name}:"))
+        return next(
+            line.split(":")[1].strip()
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            if line.startswith(f"{name}:")
+        )
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
@@ -201,10 +210,21 @@ class Cluster:
 
         address, binding = self._address()
         ports = self._ports(2 + len(self.nodes))
-        words = {"base": self.base, "host": socket.gethostname().partition(".")[0], "address": address, "binding": binding, "user": pwd.getpwuid(os.getuid()).pw_name,
-                 "port": ports[0], "dbd": ports[1], "first": int(time.time()) % 50_000_000 + 1000}
-        nodes = "\n".join(f"NodeName={node} NodeHostname={words['host']} NodeAddr={address} Port={port} CPUs=2 RealMemory=4000 "
-                          "Gres=gpu:2 State=UNKNOWN" for node, port in zip(self.nodes, ports[2:], strict=True))
+        words = {
+            "base": self.base,
+            "host": socket.gethostname().partition(".")[0],
+            "address": address,
+            "binding": binding,
+            "user": pwd.getpwuid(os.getuid()).pw_name,
+            "port": ports[0],
+            "dbd": ports[1],
+            "first": int(time.time()) % 50_000_000 + 1000,
+        }
+        nodes = "\n".join(
+            f"NodeName={node} NodeHostname={words['host']} NodeAddr={address} Port={port} CPUs=2 RealMemory=4000 "
+            "Gres=gpu:2 State=UNKNOWN"
+            for node, port in zip(self.nodes, ports[2:], strict=True)
+        )
         (self.base / "slurm.conf").write_text(CONF.format(**words, nodes=nodes))
         (self.base / "slurmdbd.conf").write_text(DBD.format(**words))
         (self.base / "slurmdbd.conf").chmod(0o600)
@@ -213,7 +233,9 @@ class Cluster:
             path = self.base / f"gpu{index}"
             if subprocess.run(["mknod", path, "c", "1", "3"], stderr=subprocess.DEVNULL).returncode:
                 path.touch()
-        (self.base / "gres.conf").write_text(f"NodeName={self.nodes[0][0]}[1-{len(self.nodes)}] Name=gpu File={self.base}/gpu[0-1]\n")
+        (self.base / "gres.conf").write_text(
+            f"NodeName={self.nodes[0][0]}[1-{len(self.nodes)}] Name=gpu File={self.base}/gpu[0-1]\n"
+        )
 
     @staticmethod
     def _address() -> tuple[str, str]:
@@ -222,6 +244,7 @@ class Cluster:
         On a machine with no address but loopback SLURM's look-up (AI_ADDRCONFIG) finds no name at all: one more address
         on lo mends it, and is still lo.
         """
+
         def resolve(name: str) -> str | None:
             try:
                 return socket.getaddrinfo(name, None, socket.AF_INET, flags=socket.AI_ADDRCONFIG)[0][4][0]
@@ -250,18 +273,34 @@ class Cluster:
         folder = self.base / "munge"
         (folder / "private" / "key").write_bytes(os.urandom(1024))
         (folder / "private" / "key").chmod(0o600)
-        self._call("munged", f"--key-file={folder}/private/key", f"--socket={folder}/socket", f"--seed-file={folder}/private/seed",
-                   f"--log-file={folder}/private/log", f"--pid-file={self.base}/run/munged.pid", "--origin=127.0.0.1")
+        self._call(
+            "munged",
+            f"--key-file={folder}/private/key",
+            f"--socket={folder}/socket",
+            f"--seed-file={folder}/private/seed",
+            f"--log-file={folder}/private/log",
+            f"--pid-file={self.base}/run/munged.pid",
+            "--origin=127.0.0.1",
+        )
 
     def _database(self) -> None:
         config, sock = f"--defaults-file={self.base}/db/my.cnf", f"{self.base}/db/sock"
         self._call("mariadb-install-db", config, "--auth-root-authentication-method=normal", "--skip-test-db")
         with self._log.open("ab") as log:
-            subprocess.Popen(["mariadbd", config], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                             start_new_session=True)
+            subprocess.Popen(
+                ["mariadbd", config],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         client = ("mariadb", "--no-defaults", "-S", sock, "-u", "root", "-e")
         wait("mariadbd", lambda: self.ask(*client, "select 1") is not None)
-        self._call(*client, "create user slurm@localhost identified by 'slurm'; grant all on slurm_acct_db.* to slurm@localhost")
+        self._call(
+            *client,
+            "create user slurm@localhost identified by 'slurm'; grant all on slurm_acct_db.* to slurm@localhost",
+        )
 
     # Faults -----------------------------------------------------------------------------------------------------------
 
@@ -284,11 +323,23 @@ class Cluster:
         """The slurmstepd processes of a node: each holds a socket in the node's spool folder."""
         said = self.ask("ss", "-xlpH") or ""
         lines = [line for line in said.splitlines() if f" {self.base}/spool/{node}/" in line]
-        return sorted({int(word.partition("pid=")[2].partition(",")[0]) for line in lines for word in line.split() if "pid=" in word})
+        return sorted(
+            {
+                int(word.partition("pid=")[2].partition(",")[0])
+                for line in lines
+                for word in line.split()
+                if "pid=" in word
+            }
+        )
 
     def wait_idle(self) -> None:
         """Until every node is up and has nothing to do."""
-        wait("idle nodes", lambda: (self.ask("sinfo", "-h", "-p", "low", "-t", "idle", "-o", "%D") or "").strip() == str(len(self.nodes)))
+        wait(
+            "idle nodes",
+            lambda: (
+                (self.ask("sinfo", "-h", "-p", "low", "-t", "idle", "-o", "%D") or "").strip() == str(len(self.nodes))
+            ),
+        )
 
     # Calling ----------------------------------------------------------------------------------------------------------
 
@@ -306,9 +357,13 @@ class Cluster:
     def _call(self, *command: str, **environment: str) -> None:
         """To files, not pipes: a daemon keeps what it is given."""
         with self._log.open("ab") as log:
-            done = subprocess.run(command, env=self.environment | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            done = subprocess.run(
+                command, env=self.environment | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         if done.returncode:
-            raise RuntimeError(f"{command[0]}: exit code {done.returncode}: {self._log.read_text(errors='replace')[-2000:]}")
+            raise RuntimeError(
+                f"{command[0]}: exit code {done.returncode}: {self._log.read_text(errors='replace')[-2000:]}"
+            )
 
     @staticmethod
     def _end(pids: Iterable[int], gently: bool = False) -> None:

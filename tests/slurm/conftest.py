@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from bench.planning import suite as suites
-from bench.chaos import outcome
-from bench.planning.plan import plan
-from tiny_suite import TINY
 from cluster import Cluster, missing, wait
-from sweep import LONG, LongRun, Sweep
+from sweep import BUDGET, CHECKPOINTS, LONG, LongRun, Sweep
+from tiny_suite import TINY
+
+from bench.planning import suite_file
+from bench.planning.plan import plan
+from bench.training.trainer import train_run
+from tests.tools.chaos import outcome
 
 
 @pytest.fixture(scope="session")
@@ -47,16 +48,22 @@ def sweep(cluster: Cluster, tmp_path: Path, data: Path) -> Iterator[Sweep]:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[str, list[dict]]:
     """The outcome of the one long run, trained here without a cluster."""
-    from bench.training.trainer import execute
-
     folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "long.yaml").write_text(yaml.safe_dump({**TINY, **LONG}))
-    run = plan(suites.load(str(folder / "long.yaml")))[0]
-    execute(run, folder / "runs", data)
+    (folder / "long.yaml").write_text(yaml.safe_dump({**TINY, **LONG, "checkpoints": CHECKPOINTS}))
+    run = plan(suite_file.load(str(folder / "long.yaml")))[0]
+    train_run(run, folder / "runs", data)
     return outcome(run, folder / "runs")
 
 
 @pytest.fixture
 def long(sweep: Sweep, undisturbed: tuple[str, list[dict]]) -> LongRun:
     """The long run, not yet submitted."""
-    return LongRun(sweep, undisturbed)
+    return LongRun(sweep, undisturbed, checkpoints=CHECKPOINTS)
+
+
+@pytest.fixture
+def long_interval(sweep: Sweep, undisturbed: tuple[str, list[dict]]) -> LongRun:
+    """The same with one checkpoint, at its end."""
+    digest, events = undisturbed
+    kept = [event for event in events if event["event"] != "checkpoint" or event["images"] == BUDGET]
+    return LongRun(sweep, (digest, kept), checkpoints=1)

@@ -12,16 +12,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
-
-from bench.planning import suite as suites
-from bench.chaos import outcome
-from bench.planning.plan import Run, plan
-from bench.runs.record import state
+from cluster import Cluster, parent, signalled, stopped, wait
 from tiny_suite import TINY
-from cluster import Cluster, signalled, stopped, wait
+
+from bench.planning import suite_file
+from bench.planning.plan import plan
+from bench.runs.run_spec import Run
+from reports.records.lease import process_id
+from reports.records.run_folder import RunFolder
+from tests.tools.chaos import outcome
 
 HERE = Path(__file__).parents[2]
-LONG = {"budget": 40960, "checkpoints": 16, "cells": [{"dataset": "digits", "backbone": "uvit-xs"}]}
+BUDGET, CHECKPOINTS = 40960, 16
+LONG = {"budget": BUDGET, "cells": [{"dataset": "digits", "backbone": "uvit-xs"}]}
 ONE = ("--only", "role=pilot,seed=100")
 
 
@@ -50,16 +53,28 @@ class Sweep:
 
     def runs(self) -> list[Run]:
         """The plan."""
-        return plan(suites.load(self.suite))
+        return plan(suite_file.load(self.suite))
+
+    def folders(self) -> list[RunFolder]:
+        """Of the runs."""
+        return [run.folder(self.root) for run in self.runs()]
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen:
         """`python -m bench` on the cluster, not waited for."""
-        return subprocess.Popen([sys.executable, "-m", "bench", *words], cwd=self.tree, text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, env=self.cluster.environment | {"OMP_NUM_THREADS": "1"} | environment)
+        return subprocess.Popen(
+            [sys.executable, "-m", "bench", *words],
+            cwd=self.tree,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.cluster.environment | {"OMP_NUM_THREADS": "1"} | environment,
+        )
 
     def bench(self, verb: str, *words: str, code: int = 0, **environment: str) -> str:
         """A verb on the suite; checks the exit code and returns what it printed."""
-        process = self.start(verb, self.suite, "--root", str(self.root), "--data", str(self.data), *words, **environment)
+        process = self.start(
+            verb, self.suite, "--root", str(self.root), "--data", str(self.data), *words, **environment
+        )
         out, err = process.communicate(timeout=300)
         assert process.returncode == code, out + err
         assert code != 2 or (err.startswith("error: ") and err.count("\n") == 1), err
@@ -76,12 +91,16 @@ class Sweep:
         return json.loads(path.read_text()) if path.is_file() else []
 
     def ids(self) -> list[str]:
-        """Job ids, in the order of submission."""
-        return [job["id"] for batch in self.batches() for job in batch["jobs"]]
+        """Job ids, in the order of submission; arrays without their elements."""
+        return [batch["job"] for batch in self.batches()]
 
     def wait(self, seconds: float = 300.0) -> None:
         """Until nothing of the suite is in the queue."""
-        wait("the end of the jobs", lambda: not (self.cluster.ask("squeue", "-h", "-n", f"skipbench-{self.name}") or "").strip(), seconds)
+        wait(
+            "the end of the jobs",
+            lambda: not (self.cluster.ask("squeue", "-h", "-n", f"skipbench-{self.name}") or "").strip(),
+            seconds,
+        )
 
     def log(self) -> str:
         """What the jobs said, for a failed assertion."""
@@ -91,9 +110,9 @@ class Sweep:
 class LongRun:
     """One run of about half a minute, submitted alone."""
 
-    def __init__(self, sweep: Sweep, expected: tuple[str, list[dict]]) -> None:
+    def __init__(self, sweep: Sweep, expected: tuple[str, list[dict]], **changes: object) -> None:
         self.sweep, self.expected = sweep, expected
-        sweep.write("long", **LONG)
+        sweep.write("long", **LONG, **changes)
         self.run = sweep.runs()[0]
         self.folder = self.run.folder(sweep.root)
 
@@ -107,14 +126,20 @@ class LongRun:
 
     def events(self, kind: str) -> list[dict]:
         """Of the log so far; a torn last line is left out."""
-        path = self.folder / "events.jsonl"
+        path = self.folder.events
         lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
         found = [json.loads(line) for line in lines if line.endswith("\n") and line.startswith("{")]
         return [event for event in found if event["event"] == kind]
 
     def owner(self) -> int:
         """Process id of the trainer."""
-        return json.loads((self.folder / "lock").read_text())["pid"]
+        found = process_id(self.folder.lock)
+        assert found is not None
+        return found
+
+    def job_process(self) -> int:
+        """The process that submitit runs in: it started the forkserver, which forked the trainer."""
+        return parent(parent(self.owner()))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -136,7 +161,7 @@ class LongRun:
 
     def wait_done(self, seconds: float = 240.0) -> None:
         """Until the run's own record says so."""
-        wait("the end of the run", lambda: state(self.folder) == "done", seconds)
+        wait("the end of the run", self.folder.is_done, seconds)
 
     def check(self, resumes: int = 1) -> list[str]:
         """It was resumed and ends with the bits of the undisturbed run; returns the notes of its resumptions."""

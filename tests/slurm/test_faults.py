@@ -8,11 +8,10 @@ import subprocess
 import time
 
 import pytest
-
-from bench.runs.record import state
 from cluster import below, living, wait
+from sweep import BUDGET, CHECKPOINTS
 
-INTERVAL = 40960 // 16  # images between checkpoints
+INTERVAL = BUDGET // CHECKPOINTS  # images between checkpoints
 
 
 def lost(run, before):
@@ -22,11 +21,11 @@ def lost(run, before):
 
 def test_a_job_at_its_time_limit_is_requeued(long):
     """Also when `scontrol requeue` is ended together with the job that it requeues, which raises in the midst of a step."""
-    long.submit("--time", "1", "--set", "signal_delay_s=30")
+    long.submit("--time", "2", "--set", "signal_delay_s=30")
     long.wait_checkpoints(1)
     with long.held():
         pass
-    wait("the end of the run", lambda: state(long.folder) in ("done", "failed"), 600)
+    wait("the end of the run", lambda: long.folder.is_done() or long.folder.error.exists(), 600)
     notes = long.check(len(long.events("resume")) or 1)
     assert all(note.startswith("from ") for note in notes)
     assert "timed-out" in long.sweep.log() or "preempted" in long.sweep.log()
@@ -37,13 +36,29 @@ def test_a_job_preempted_by_a_higher_partition(long):
     long.wait_checkpoints()
     with long.held():
         preempt(long.sweep.cluster)
-    wait("the preemption", lambda: not (long.folder / "lock").exists() or long.events("resume"), 90)
+    wait("the preemption", lambda: not long.folder.lock.exists() or long.events("resume"), 90)
     long.check()
+
+
+def test_a_warning_in_the_middle_of_a_long_interval_loses_seconds(long_interval):
+    """Its one checkpoint is at its end; it saves when it is warned, and goes on from there."""
+    run = long_interval
+    run.submit("--partition", "low", "--time", "10")
+    wait("training", lambda: len(run.events("train")) > 20, 120)
+    preempt(run.sweep.cluster)
+    wait("the preemption", lambda: not run.folder.is_held(), 90)
+    last, saved = run.events("train")[-1], max(run.folder.checkpoints.glob("*.pt"))
+    assert last["images"] < BUDGET and int(saved.stem) >= last["images"]
+    assert saved.stat().st_mtime - last["time"] < 30
+    (note,) = run.check()
+    assert note == f"from {int(saved.stem)} images"
 
 
 def preempt(cluster):
     """A job that wants every node, from the partition that goes before."""
-    assert cluster.ask("sbatch", "--parsable", "-p", "high", "-N", "4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
+    assert cluster.ask(
+        "sbatch", "--parsable", "-p", "high", "-N", "4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2"
+    )
 
 
 def test_a_job_preempted_while_it_still_starts(long):
@@ -54,7 +69,7 @@ def test_a_job_preempted_while_it_still_starts(long):
     preempt(cluster)
     wait("the preemption", lambda: "PENDING" in (cluster.ask("squeue", "-h", "-j", job, "-o", "%T") or "PENDING"), 90)
     long.wait_done(480)
-    assert not (long.folder / "error.json").exists()
+    assert not long.folder.error.exists()
     long.check(len(long.events("resume")))
 
 
@@ -63,11 +78,11 @@ def test_a_run_on_two_processes_that_is_preempted(sweep):
     sweep.write("both", processes=2, budget=38400)
     sweep.submit("--partition", "low", "--only", "role=pilot,seed=100", "--time", "10", "--set", "signal_delay_s=5")
     folder = sweep.runs()[0].folder(sweep.root)
-    wait("a checkpoint", lambda: list((folder / "checkpoints").glob("*.pt")), 240)
+    wait("a checkpoint", lambda: list(folder.checkpoints.glob("*.pt")), 240)
     preempt(sweep.cluster)
-    wait("the end of the run", lambda: state(folder) in ("done", "failed"), 600)
-    assert state(folder) == "done", sweep.log()
-    log = (folder / "events.jsonl").read_text()
+    wait("the end of the run", lambda: folder.is_done() or folder.error.exists(), 600)
+    assert folder.is_done(), sweep.log()
+    log = folder.events.read_text()
     assert log.count('"event": "start"') == 1 and log.count('"event": "resume"') == 1
 
 
@@ -78,7 +93,7 @@ def test_a_node_that_dies_with_its_processes(long):
     cluster.kill(node)
     try:
         before = (long.events("train") or [{"images": 0}])[-1]["images"]  # all that it had trained
-        assert (long.folder / "lock").exists()  # nobody could take it away
+        assert long.folder.lock.exists()  # nobody could take it away
         notes = long.check()
     finally:
         cluster.start(node)
@@ -94,7 +109,7 @@ def test_a_node_whose_daemon_dies_while_the_task_lives_on(long):
     cluster.kill(node, processes=False)
     try:
         job, owners = long.sweep.ids()[0], {owner}
-        while not (long.folder / "result.json").exists():
+        while not long.folder.result.exists():
             try:
                 owners.add(long.owner())
             except (FileNotFoundError, json.JSONDecodeError):
@@ -102,19 +117,27 @@ def test_a_node_whose_daemon_dies_while_the_task_lives_on(long):
             time.sleep(0.2)
         assert owners == {owner}  # the old task has finished it; the requeued one waited
         long.check(resumes=0)
-        wait("the requeued job", lambda: "COMPLETED" in (cluster.ask("sacct", "-X", "-n", "-o", "State", "-j", job) or ""), 120)
+        wait(
+            "the requeued job",
+            lambda: "COMPLETED" in (cluster.ask("sacct", "-X", "-n", "-o", "State", "-j", job) or ""),
+            120,
+        )
         assert "NODE_FAIL" in cluster.ask("sacct", "-D", "-X", "-n", "-o", "State", "-j", job) or living(owner) is False
     finally:
         cluster.start(node)
 
 
-def test_kill_9_of_the_task_and_submit_again(long):
+def test_kill_9_of_the_trainer_and_of_its_job(long):
+    """The job replaces its trainer; who submits again replaces the job."""
     long.submit("--time", "10")
     long.wait_checkpoints()
     os.kill(long.owner(), signal.SIGKILL)
+    wait("another trainer", lambda: long.events("resume"), 60)
+    os.kill(long.job_process(), signal.SIGKILL)
     long.sweep.wait()
+    assert not long.folder.is_held() and not long.folder.is_done()
     assert "1 of 1 runs to submit" in long.submit("--time", "10")
-    assert "which is dead" in long.check()[0]
+    assert all("which is dead" in note for note in long.check(resumes=2))
     assert "0 of 1 runs to submit" in long.submit("--time", "10")
 
 
@@ -123,17 +146,17 @@ def test_a_requeue_that_finds_damage(long):
     long.submit("--time", "10")
     long.wait_checkpoints(3)
     job, cluster, owner = long.sweep.ids()[0], long.sweep.cluster, long.owner()
-    dead = (long.folder / "lock").read_text()
+    dead = long.folder.lock.read_text()
     assert cluster.ask("scontrol", "requeuehold", job) is not None
     wait("the end of the task", lambda: not living(owner), 60)
     wait("a held job", lambda: "PENDING" in (cluster.ask("squeue", "-h", "-j", job, "-o", "%T") or ""), 60)
-    (long.folder / "lock").write_text(dead)
-    with (long.folder / "events.jsonl").open("a") as log:
+    long.folder.lock.write_text(dead)
+    with long.folder.events.open("a") as log:
         log.write('{"event": "train", "ima')
-    newest = max((long.folder / "checkpoints").glob("*.pt"))
+    newest = max(long.folder.checkpoints.glob("*.pt"))
     os.truncate(newest, newest.stat().st_size // 2)
     assert cluster.ask("scontrol", "release", job) is not None
-    note, = long.check()
+    (note,) = long.check()
     assert all(word in note for word in ("which is dead", "cut a torn last line", f"{newest.name}: damaged"))
 
 
@@ -154,7 +177,7 @@ def test_a_disk_that_fills_up_during_a_checkpoint(long, tmp_path):
             while True:
                 file.write(bytes(4096))
         long.sweep.wait()
-        assert not (long.folder / "result.json").exists()
+        assert not long.folder.result.exists()
         said = [line for line in long.sweep.log().splitlines() if ": failed: " in line]
         assert len(said) == 1 and "No space left on device" in said[0], long.sweep.log()
         filler.unlink()
@@ -167,10 +190,13 @@ def test_a_disk_that_fills_up_during_a_checkpoint(long, tmp_path):
         subprocess.run(["umount", "-l", str(long.sweep.root)], check=True)
 
 
-def test_nothing_of_a_task_outlives_its_job(long):
-    long.submit("--time", "10")
-    long.wait_checkpoints(1)
-    owner = long.owner()
-    doomed = [owner, *below(owner)]
-    assert "ended" in long.sweep.bench("cancel")
+def test_a_cancelled_job_saves_and_nothing_of_it_outlives_it(long_interval):
+    run = long_interval
+    run.submit("--time", "10")
+    wait("training", lambda: run.events("train"), 120)
+    doomed = [run.job_process(), *below(run.job_process())]
+    assert run.owner() in doomed
+    assert "ended" in run.sweep.bench("cancel")
     wait("the end of the task", lambda: not any(map(living, doomed)), 60)
+    assert int(max(run.folder.checkpoints.glob("*.pt")).stem) >= run.events("train")[-1]["images"]
+    assert not run.folder.error.exists() and not run.folder.is_held()

@@ -12,21 +12,22 @@ import urllib.request
 from collections import Counter
 
 import pytest
-
-from bench.chaos import outcome
-from bench.runs.record import state
 from cluster import wait
 from sweep import HERE, Sweep
+
+from bench.runs import source_code
+from reports.records.lease import process_id
+from tests.tools.chaos import outcome
 
 STORM = int(os.environ.get("STORM", "40"))  # runs; `STORM=200 pytest tests/slurm -n 0 -k storm` for the long form
 
 
 def everything_done(sweep):
-    return all(state(run.folder(sweep.root)) == "done" for run in sweep.runs())
+    return all(folder.is_done() for folder in sweep.folders())
 
 
 def starts(sweep):
-    return [(run.folder(sweep.root) / "events.jsonl").read_text().count('{"event": "start"') for run in sweep.runs()]
+    return [folder.events.read_text().count('{"event": "start"') for folder in sweep.folders()]
 
 
 def test_smoke_ends_with_the_bits_of_a_local_run(sweep, tmp_path):
@@ -36,15 +37,31 @@ def test_smoke_ends_with_the_bits_of_a_local_run(sweep, tmp_path):
     assert "24 of 24 runs to submit, 8 jobs in 2 arrays" in said and "after" in said
     pilots, comparisons, report = sweep.batches()
     assert (pilots["kind"], comparisons["kind"], report["kind"]) == ("pilots", "comparisons", "report")
-    assert len(pilots["jobs"]) == 2 and len(comparisons["jobs"]) == 6
+    assert len(pilots["elements"]) == 2 and len(comparisons["elements"]) == 6
     sweep.wait(600)
     assert everything_done(sweep), sweep.log()
     assert (sweep.path / "report" / "index.html").is_file() and (sweep.path / "protocol.json").is_file()
     table = sweep.bench("status")
     assert "24 complete of 24 runs; targets frozen" in table and table.count("COMPLETED") == 24
     there = sweep.root
-    local = subprocess.run([sys.executable, "-m", "bench", "run", "smoke", "--root", str(tmp_path / "local"), "--data", str(sweep.data),
-                            "--sync-every", "0"], cwd=HERE, capture_output=True, text=True)
+    local = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "bench",
+            "run",
+            "smoke",
+            "--root",
+            str(tmp_path / "local"),
+            "--data",
+            str(sweep.data),
+            "--sync-every",
+            "0",
+        ],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+    )
     assert local.returncode == 0, local.stderr
     for run in sweep.runs():
         assert outcome(run, there) == outcome(run, tmp_path / "local"), run.id
@@ -54,17 +71,30 @@ def test_smoke_ends_with_the_bits_of_a_local_run(sweep, tmp_path):
 
 def test_two_submissions_at_the_same_moment_train_each_run_once(sweep):
     sweep.write("twice")
-    words = ("submit", sweep.suite, "--root", str(sweep.root), "--data", str(sweep.data), "--cluster", "slurm", "--runs-per-job", "4", "--time", "10")
+    words = (
+        "submit",
+        sweep.suite,
+        "--root",
+        str(sweep.root),
+        "--data",
+        str(sweep.data),
+        "--cluster",
+        "slurm",
+        "--runs-per-job",
+        "4",
+        "--time",
+        "10",
+    )
     both = [sweep.start(*words) for _ in range(2)]
     said = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    jobs = Counter(run for batch in sweep.batches() for job in batch["jobs"] for run in job["runs"])
+    jobs = Counter(run for batch in sweep.batches() for runs in batch["elements"] for run in runs)
     assert set(jobs.values()) == {1} and len(jobs) == len(sweep.runs())
     assert any("are in the queue already" in out for out, _ in said)
     sweep.wait()
     assert everything_done(sweep), sweep.log()
     assert set(starts(sweep)) == {1}
-    assert not any('"event": "resume"' in (run.folder(sweep.root) / "events.jsonl").read_text() for run in sweep.runs())
+    assert not any('"event": "resume"' in folder.events.read_text() for folder in sweep.folders())
 
 
 def test_the_tree_may_change_after_submission(cluster, sweep, tmp_path, data):
@@ -82,9 +112,7 @@ def test_the_tree_may_change_after_submission(cluster, sweep, tmp_path, data):
     records = list(edited.path.glob("*/events.jsonl"))
     assert len(records) == 12 and all((path.parent / "result.json").is_file() for path in records), edited.log()
     digests = {json.loads(path.read_text().splitlines()[0])["code"] for path in records}
-    from bench.launching import snapshot
-
-    assert digests == {snapshot.digest(edited.path / "code" / code)}
+    assert digests == {source_code.digest(edited.path / "code" / code)}
 
 
 def test_a_pilot_that_died_is_finished_by_those_that_need_it(sweep):
@@ -92,9 +120,9 @@ def test_a_pilot_that_died_is_finished_by_those_that_need_it(sweep):
     sweep.write("orphan", budget=9600)
     sweep.submit("--runs-per-job", "3", "--time", "10")
     pilot = sweep.runs()[1]
-    lock = pilot.folder(sweep.root) / "lock"
-    wait("the second pilot", lock.exists, 120)
-    os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
+    folder = pilot.folder(sweep.root)
+    wait("the second pilot", folder.is_held, 120)
+    os.kill(process_id(folder.lock), signal.SIGKILL)
     sweep.wait()
     assert everything_done(sweep), sweep.log()
     assert starts(sweep) == [1] * len(sweep.runs())
@@ -116,12 +144,12 @@ def test_failed_runs_wait_for_a_word(sweep):
     sweep.wait()
     run = sweep.runs()[0]
     folder = run.folder(sweep.root)
-    (folder / "result.json").unlink()
-    (folder / "error.json").write_text("{}")
+    folder.result.unlink()
+    folder.error.write_text("{}")
     said = sweep.submit("--only", "role=pilot", "--dry-run")
     assert "1 runs failed and are left out" in said and "0 of 3 runs to submit" in said
     assert "1 of 3 runs to submit" in sweep.submit("--only", "role=pilot", "--dry-run", "--retry", "failed")
-    assert (folder / "error.json").exists()
+    assert folder.error.exists()
 
 
 def test_long_sweeps_are_split_at_the_limit_of_the_site(sweep):
@@ -137,7 +165,7 @@ def test_status_joins_the_record_with_the_queue(sweep, tmp_path):
     sweep.write("seen", budget=9600)
     sweep.submit("--runs-per-job", "3", "--time", "10")
     first = sweep.runs()[0].folder(sweep.root)
-    wait("the first pilot", lambda: state(first) == "begun", 120)
+    wait("the first pilot", lambda: first.last_event("train"), 120)
     table = sweep.bench("status")
     assert "RUNNING" in table and "PENDING (Dependency)" in table and "running" in table
     lame = tmp_path / "lame"
@@ -155,10 +183,12 @@ def test_status_joins_the_record_with_the_queue(sweep, tmp_path):
 
 
 def server(folder, port):
+    """A tracking server that answers; a busy machine takes minutes to start one."""
     quiet = os.environ | {"GIT_PYTHON_REFRESH": "quiet", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination",
-               str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*command, "--workers", "1"], env=quiet, start_new_session=True, **streams)
 
     def answers():
         try:
@@ -166,7 +196,11 @@ def server(folder, port):
         except OSError:
             return False
 
-    wait("the tracking server", answers, 120)
+    try:
+        wait("the tracking server", answers, 300)
+    except TimeoutError:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return process
 
 
@@ -184,7 +218,11 @@ def test_a_storm_of_short_runs_and_a_server_that_is_killed_twice(sweep, tmp_path
         sweep.submit("--time", "10")
         watcher = sweep.start("sync", sweep.suite, "--root", str(sweep.root), "--tracking", uri, "--watch", "2")
         for share in (0.3, 0.6):
-            wait("runs", lambda share=share: sum(state(run.folder(sweep.root)) == "done" for run in runs) >= share * len(runs), 900)
+            wait(
+                "runs",
+                lambda share=share: sum(folder.is_done() for folder in sweep.folders()) >= share * len(runs),
+                900,
+            )
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             time.sleep(5)
@@ -206,11 +244,15 @@ def check_histories(runs, sweep, uri):
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    experiment, = [found for found in client.search_experiments() if found.name != "Default"]
-    found = {run.data.tags["run"]: run for run in client.search_runs([experiment.experiment_id], max_results=5000) if "run" in run.data.tags}
+    (experiment,) = [found for found in client.search_experiments() if found.name != "Default"]
+    found = {
+        run.data.tags["run"]: run
+        for run in client.search_runs([experiment.experiment_id], max_results=5000)
+        if "run" in run.data.tags
+    }
     assert set(found) == {run.id for run in runs}
     for run in runs:
-        events = [json.loads(line) for line in (run.folder(sweep.root) / "events.jsonl").read_text().splitlines()]
+        events = [json.loads(line) for line in run.folder(sweep.root).events.read_text().splitlines()]
         assert found[run.id].info.status == "FINISHED"
         for name, kind in (("loss", "train"), ("frechet_small-conv", "eval")):
             stored = [point.step for point in client.get_metric_history(found[run.id].info.run_id, name)]
@@ -241,8 +283,26 @@ def test_a_run_on_two_processes(sweep, tmp_path):
     sweep.submit("--only", "role=pilot,seed=100", "--time", "10")
     sweep.wait()
     run = sweep.runs()[0]
-    assert state(run.folder(sweep.root)) == "done", sweep.log()
-    local = subprocess.run([sys.executable, "-m", "bench", "run", sweep.suite, "--root", str(tmp_path / "local"), "--data", str(sweep.data),
-                            "--only", "role=pilot,seed=100", "--sync-every", "0"], cwd=HERE, capture_output=True, text=True)
+    assert run.folder(sweep.root).is_done(), sweep.log()
+    local = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "bench",
+            "run",
+            sweep.suite,
+            "--root",
+            str(tmp_path / "local"),
+            "--data",
+            str(sweep.data),
+            "--only",
+            "role=pilot,seed=100",
+            "--sync-every",
+            "0",
+        ],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+    )
     assert local.returncode == 0, local.stderr
     assert outcome(run, sweep.root) == outcome(run, tmp_path / "local")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +13,19 @@ from pathlib import Path
 import pytest
 
 from bench.cli import parser as cli
-from bench.runs import lock
+from bench.cli import verbs
+from bench.planning.plan import plan
+from bench.planning.suite_file import load
+from reports.records import lease
 
 ROOT = Path(__file__).parents[3]
 VERBS = ("plan", "run", "submit", "status", "sync", "report", "check", "data", "perf", "import-weights", "cancel", "ui")
 
 
 def bench(*words, **options):
-    return subprocess.run([sys.executable, "-m", "bench", *map(str, words)], cwd=ROOT, capture_output=True, text=True, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *map(str, words)], cwd=ROOT, capture_output=True, text=True, **options
+    )
 
 
 def refused(*words):
@@ -36,16 +42,29 @@ def test_every_verb_has_help(verb, capsys):
     assert verb in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    ([], "VERB"), (["trian"], "invalid choice: 'trian'.*plan"), (["run"], "SUITE"), (["run", "quik"], "'quik' is neither"),
-    (["run", "quick", "--workers", "0"], "'0' is not a whole number"), (["run", "quick", "--only", "arm=x"], "choose from"),
-    (["plan", "quick", "--only", "method=nonne"], "names no run"), (["status", "quick", "--root", "/nonexistent"], "has no runs in"),
-    (["report", "quick", "--root", "/nonexistent"], "has no runs in"), (["sync", "quick", "--root", "/nonexistent"], "has no runs"),
-    (["check", "quick", "--root", "/nonexistent"], "has no runs in"), (["cancel", "quick", "--root", "/nonexistent"], "has no runs in"),
-    (["data", "prepare"], "name of a dataset is missing"), (["data", "prepare", "mnist"], "'mnist' is unknown; choose from"),
-    (["data", "burn"], "invalid choice: 'burn'"), (["submit", "quick", "--cluster", "moon"], "invalid choice: 'moon'"),
-    (["import-weights", "none.pt", "--preset", "uvit-xs"], "none.pt"), (["perf", "--preset", "uvit-xxl"], "uvit-xxl.*choose from"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "VERB"),
+        (["trian"], "invalid choice: 'trian'.*plan"),
+        (["run"], "SUITE"),
+        (["run", "quik"], "'quik' is neither"),
+        (["run", "quick", "--workers", "0"], "'0' is not a whole number"),
+        (["run", "quick", "--only", "arm=x"], "choose from"),
+        (["plan", "quick", "--only", "method=nonne"], "names no run"),
+        (["status", "quick", "--root", "/nonexistent"], "has no runs in"),
+        (["report", "quick", "--root", "/nonexistent"], "has no runs in"),
+        (["sync", "quick", "--root", "/nonexistent"], "has no runs"),
+        (["check", "quick", "--root", "/nonexistent"], "has no runs in"),
+        (["cancel", "quick", "--root", "/nonexistent"], "has no runs in"),
+        (["data", "prepare"], "name of a dataset is missing"),
+        (["data", "prepare", "mnist"], "'mnist' is unknown; choose from"),
+        (["data", "burn"], "invalid choice: 'burn'"),
+        (["submit", "quick", "--cluster", "moon"], "invalid choice: 'moon'"),
+        (["import-weights", "none.pt", "--preset", "uvit-xs"], "none.pt"),
+        (["perf", "--preset", "uvit-xxl"], "uvit-xxl.*choose from"),
+    ],
+)
 def test_wrong_words_are_refused_in_one_line(words, message, capsys):
     assert cli.main(words) == 2
     said = capsys.readouterr().err
@@ -54,7 +73,7 @@ def test_wrong_words_are_refused_in_one_line(words, message, capsys):
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
     """Only what the project itself says of its input is bad input; a library's ValueError is a bug."""
-    monkeypatch.setattr(cli.verbs, "plan", lambda o: int("x"))
+    monkeypatch.setattr(verbs, "plan", lambda o: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         cli.main(["plan", "quick"])
 
@@ -62,18 +81,40 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
 @pytest.mark.parametrize("words", [["status", "s"], ["report", "s"], ["check", "s"], ["sync", "s", "--dry-run"]])
 def test_readers_start_without_torch(words, tmp_path):
     (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "suite.json").write_text(json.dumps({
-        "protocol": 1, "suite": "s", "title": "s", "scale": "mini", "baseline": "none", "arms": ["none"],
-        "seeds": {"paired": [0], "pilots": [100, 101, 102], "null": [10000]},
-        "cells": [{"dataset": "digits", "backbone": "uvit-xs", "budget": 960, "evaluations": [960]}],
-        "runs": [{"run": "r", "dataset": "digits", "backbone": "uvit-xs", "method": "none", "role": "paired", "seed": 0, "pair": 0}]}))
-    script = ("import sys\nclass Refuse:\n"
-              "    def find_spec(self, name, path=None, target=None):\n"
-              "        if name in ('torch', 'timm', 'torchvision'): raise ImportError(name)\n"
-              "sys.meta_path.insert(0, Refuse())\n"
-              "from bench.cli.parser import main\n"
-              f"code = main({[*words, '--root', str(tmp_path)]!r})\n"
-              "sys.exit(0 if code in (0, 1, 2) else 3)")
+    (tmp_path / "s" / "suite.json").write_text(
+        json.dumps(
+            {
+                "protocol": 1,
+                "suite": "s",
+                "title": "s",
+                "scale": "mini",
+                "baseline": "none",
+                "arms": ["none"],
+                "seeds": {"paired": [0], "pilots": [100, 101, 102], "null": [10000]},
+                "cells": [{"dataset": "digits", "backbone": "uvit-xs", "budget": 960, "evaluations": [960]}],
+                "runs": [
+                    {
+                        "run": "r",
+                        "dataset": "digits",
+                        "backbone": "uvit-xs",
+                        "method": "none",
+                        "role": "paired",
+                        "seed": 0,
+                        "pair": 0,
+                    }
+                ],
+            }
+        )
+    )
+    script = (
+        "import sys\nclass Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('torch', 'timm', 'torchvision'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "from bench.cli.parser import main\n"
+        f"code = main({[*words, '--root', str(tmp_path)]!r})\n"
+        "sys.exit(0 if code in (0, 1, 2) else 3)"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
@@ -82,15 +123,15 @@ def test_the_whole_way(tiny, tmp_path, data):
     """run, status, check, report, sync on a suite of twelve runs; then again, with nothing left to do."""
     where = ["--root", tmp_path / "runs", "--data", data]
     suite = tiny(budget=320)
-    assert bench("run", suite, "--dry-run", *where).stdout.count("absent") == 12
+    assert bench("run", suite, "--dry-run", *where).stdout.count("missing") == 12
     done = bench("run", suite, "--workers", 2, *where)
     assert done.returncode == 0, done.stderr
     assert "12 of 12 runs done" in done.stdout and "images/s" in done.stdout
     assert (tmp_path / "runs" / "mlflow.db").is_file()
     assert bench("status", "tiny", *where).stdout.count("complete") == 13
-    assert bench("check", "tiny", *where).stdout.strip().endswith("all gates passed")
+    assert bench("check", "tiny", *where).stdout.strip().endswith("all checks passed")
     one = next((tmp_path / "runs" / "tiny").glob("*-s0-*"))
-    assert bench("check", one).stdout.strip() == "all gates passed"
+    assert bench("check", one).stdout.strip() == "all checks passed"
     report = bench("report", suite, *where)
     assert report.returncode == 0 and (tmp_path / "runs" / "tiny" / "report" / "index.html").is_file(), report.stderr
     again = bench("run", suite, *where)
@@ -102,14 +143,14 @@ def test_interrupted_and_started_again_it_goes_on(tiny, tmp_path, data):
     where = ["--root", tmp_path / "runs", "--data", data, "--sync-every", 0]
     suite = tiny(budget=3200, arms=["none"])
     command = [sys.executable, "-m", "bench", "run", suite, "--only", "role=pilot", *map(str, where)]
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  a shell's background jobs ignore it, and so do their children
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     until = time.monotonic() + 60
     while not list((tmp_path / "runs").glob("tiny/*/checkpoints/*.pt")) and time.monotonic() < until:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130 and "goes on where it was" in process.stderr.read()
-    assert not [p for p in (tmp_path / "runs").glob("tiny/*/lock") if _alive(json.loads(p.read_text())["pid"])]
+    assert not [p for p in (tmp_path / "runs").glob("tiny/*/lock") if lease.is_held(p)]
     assert bench("run", suite, "--only", "role=pilot", *where).returncode == 0
     logs = [p.read_text() for p in (tmp_path / "runs").glob("tiny/*/events.jsonl")]
     assert len(logs) == 3 and any('"event": "resume"' in log for log in logs)
@@ -117,18 +158,20 @@ def test_interrupted_and_started_again_it_goes_on(tiny, tmp_path, data):
 
 def _alive(pid):
     """Whether a process runs; one that has ended and waits to be collected does not."""
-    return lock.started(pid) is not None
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
-def test_a_killed_worker_is_replaced_and_a_killed_runner_leaves_no_orphans(tiny, tmp_path, data):
+def test_a_killed_process_is_replaced_and_a_killed_run_leaves_no_orphans(tiny, tmp_path, data):
     where = ["--root", tmp_path / "runs", "--data", data, "--sync-every", 0, "--workers", 1]
     suite = tiny(budget=3200, arms=["none"])
     command = [sys.executable, "-m", "bench", "run", suite, "--only", "role=pilot", *map(str, where)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     victim = _owner(tmp_path)
     os.kill(victim, signal.SIGKILL)
-    while (successor := _owner(tmp_path)) == victim:
-        time.sleep(0.1)
+    successor = _owner(tmp_path, victim)
     forked_from = _parent(successor)
     process.kill()
     process.wait()
@@ -139,26 +182,55 @@ def test_a_killed_worker_is_replaced_and_a_killed_runner_leaves_no_orphans(tiny,
     assert bench("run", suite, "--only", "role=pilot", *where).returncode == 0
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_a_killed_forkserver_is_one_line(tiny, tmp_path, data, training):
+def test_a_killed_forkserver_is_replaced(tiny, tmp_path, data):
+    """Its run, which nobody can collect any more, goes on; the others are started by another forkserver."""
     where = ["--root", tmp_path / "runs", "--data", data, "--sync-every", 0, "--workers", 1]
     suite = tiny(budget=3200, arms=["none"])
     command = [sys.executable, "-m", "bench", "run", suite, "--only", "role=pilot", *map(str, where)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    worker = _owner(tmp_path) if training else None
-    os.kill(_parent(worker) if training else _forkserver(process.pid), signal.SIGKILL)
-    err = process.communicate(timeout=60)[1]
-    if training:
-        assert process.returncode == 1 and "forked from was killed; the same command goes on" in err and "Traceback" not in err, err
-        assert not _alive(worker)
-        assert bench("run", suite, "--only", "role=pilot", *where).returncode == 0
-    else:  # before it is asked for anything another one takes its place; in the midst of a request it is the same line
-        assert process.returncode == 0 or "forked from was killed" in err and "Traceback" not in err, err
+    os.kill(_parent(_owner(tmp_path)), signal.SIGKILL)
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == 0 and "Traceback" not in err, err
+    assert "3 complete" in bench("status", "tiny", *where[:2]).stdout
+
+
+def test_a_method_that_raises_a_value_error_is_a_failed_run_and_the_suite_goes_on(tiny, tmp_path, data):
+    """What a user's file says in a run is no bad input."""
+    for name in ("models", "bench", "datasets", "reports"):
+        shutil.copytree(ROOT / name, tmp_path / "tree" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tree" / "models" / "contrib" / "broken.py").write_text(
+        'from models import Scaling, register\n\n\n@register("broken")\nclass Broken(Scaling):\n    """Breaks."""\n\n'
+        '    def skip(self, s, where):\n        raise ValueError("no such\\nscale")\n'
+    )
+    suite = tiny(budget=320, arms=["none", "broken"])
+    where = ["--root", str(tmp_path / "runs"), "--data", str(data)]
+    command = [sys.executable, "-m", "bench", "run", suite, "--sync-every", "0", *where]
+    done = subprocess.run(command, cwd=tmp_path / "tree", capture_output=True, text=True)
+    assert done.returncode == 1 and "9 of 12 runs done" in done.stdout, done.stderr
+    assert done.stderr.count("failed: ValueError: no such scale") == 3 and "Traceback" not in done.stderr
+    errors = [json.loads(path.read_text()) for path in (tmp_path / "runs" / "tiny").glob("*/error.json")]
+    assert len(errors) == 3 and {error["error"] for error in errors} == {"ValueError: no such scale"}
+    assert all("models/contrib/broken.py" in error["traceback"] for error in errors)
+    assert "9 complete, 3 failed of 12 runs" in bench("status", "tiny", *where).stdout
 
 
 def test_a_reader_that_has_seen_enough_is_no_killed_process(tiny, tmp_path, data):
-    command = [sys.executable, "-m", "bench", "run", tiny(budget=3200, arms=["none"]), "--root", tmp_path / "runs", "--data", data, "--sync-every", "0"]
-    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "run",
+        tiny(budget=3200, arms=["none"]),
+        "--root",
+        tmp_path / "runs",
+        "--data",
+        data,
+        "--sync-every",
+        "0",
+    ]
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert "to train" in process.stdout.readline()
     process.stdout.close()
     assert process.wait(60) == 0 and process.stderr.read() == ""
@@ -168,48 +240,32 @@ def _parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def _forkserver(runner):
-    """Process id of what imports for the workers, as soon as it is there."""
+def test_processes_of_runs_begin_with_everything_imported():
+    """A name that cannot be imported would only make each of them slower."""
+    script = (
+        "import multiprocessing\nfrom bench.launching import process\nprocess.warm_up()\n"
+        "child = multiprocessing.get_context('forkserver').Process(target=exec, args=("
+        "\"import sys; sys.exit('bench.training.trainer' not in sys.modules)\",))\n"
+        "child.start(); child.join(); raise SystemExit(child.exitcode)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+
+def _owner(tmp_path, other=None, suite="tiny"):
+    """Process id of the living owner of a run, once it is another one than `other`."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if b"multiprocessing.forkserver" in path.read_bytes() and _parent(path.parent.name) == runner:
-                    return int(path.parent.name)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        time.sleep(0.05)
-    raise AssertionError("no forkserver")
-
-
-def test_workers_are_forked_with_everything_imported():
-    """A name that cannot be imported would only make each worker slower."""
-    script = ("import multiprocessing; from bench import forked; forked.warm_up(); pool = multiprocessing.get_context('forkserver').Pool(1);"
-              "print(pool.apply(eval, (\"'bench.train' in __import__('sys').modules\",)))")
-    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True).stdout == "True\n"
-
-
-def _owner(tmp_path):
-    """Process id of the worker that holds a run, once there is a checkpoint."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        for path in (tmp_path / "runs").glob("tiny/*/lock"):
-            try:
-                pid = json.loads(path.read_text())["pid"]
-            except (FileNotFoundError, json.JSONDecodeError):
-                continue
-            if _alive(pid):
+        for path in (tmp_path / "runs").glob(f"{suite}/*/lock"):
+            pid = lease.process_id(path)
+            if pid and pid != other and _alive(pid):
                 return pid
         time.sleep(0.1)
-    raise AssertionError("no worker took a run")
+    raise AssertionError("no process took a run")
 
 
 def test_a_folder_of_another_configuration_is_refused_before_anything_starts(tiny, tmp_path, data):
-    from bench.planning import suite as suites
-    from bench.planning.plan import plan
-
     suite = tiny(budget=320)
-    folder = plan(suites.load(suite))[0].folder(tmp_path / "runs")
+    folder = plan(load(suite))[0].folder(tmp_path / "runs").path
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"hash": "feedfacefeedface"}')
     said = refused("run", suite, "--root", tmp_path / "runs", "--data", data)
@@ -229,9 +285,7 @@ def test_submit_local_and_cancel(tiny, tmp_path, data):
     assert "9 complete" in bench("status", "tiny", *where).stdout
     long = tiny("long", budget=96000, arms=["none"])
     assert bench("submit", long, "--cluster", "local", "--jobs", 1, *where).returncode == 0
-    while not list((tmp_path / "runs").glob("long/*/lock")) and time.monotonic() < until:
-        time.sleep(0.2)
-    owner = json.loads(next((tmp_path / "runs").glob("long/*/lock")).read_text())["pid"]
+    owner = _owner(tmp_path, suite="long")
     assert "1 jobs would be ended" in bench("cancel", "long", "--dry-run", *where).stdout and _alive(owner)
     assert "1 jobs ended" in bench("cancel", "long", *where).stdout
     until = time.monotonic() + 10
@@ -242,7 +296,9 @@ def test_submit_local_and_cancel(tiny, tmp_path, data):
 
 def test_data_prepare_list_verify(tmp_path):
     assert "not prepared" in bench("data", "list", "--data", tmp_path).stdout
-    assert "would prepare" in bench("data", "prepare", "digits", "--dry-run", "--data", tmp_path).stdout and not list(tmp_path.iterdir())
+    assert "would prepare" in bench("data", "prepare", "digits", "--dry-run", "--data", tmp_path).stdout and not list(
+        tmp_path.iterdir()
+    )
     assert "1,797 images 1x8x8" in bench("data", "prepare", "digits", "--data", tmp_path).stdout
     assert bench("data", "verify", "--data", tmp_path).returncode == 0
     images = tmp_path / "digits" / "images.npy"
@@ -253,4 +309,6 @@ def test_data_prepare_list_verify(tmp_path):
 
 def test_plan_counts_and_starts_nothing(tmp_path):
     done = bench("plan", "smoke", "--root", tmp_path)
-    assert done.returncode == 0 and "24 runs, " in done.stdout and "MFLOPs" in done.stdout and not list(tmp_path.iterdir())
+    assert (
+        done.returncode == 0 and "24 runs, " in done.stdout and "MFLOPs" in done.stdout and not list(tmp_path.iterdir())
+    )

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench.diffusion.schedules import SDDiscrete, VPSDE
-from bench.diffusion.samplers import END, SAMPLERS, clipped, dpmpp_2m, euler_maruyama
+from bench.diffusion.samplers import LAST, SAMPLERS, clipped, dpmpp_2m, euler_maruyama
+from bench.diffusion.schedules import schedule
+from bench.runs.run_spec import Diffusion
 
-SDE, MEAN, STD = VPSDE(), 0.3, 0.4
+SDE, MEAN, STD = schedule(Diffusion()), 0.3, 0.4
+END = 1e-3  # where samplers end unless a test says otherwise
 
 
 def exact(x, t):
@@ -23,6 +25,7 @@ def exact(x, t):
 
 def flow(x):
     """The exact solution of the ODE at END."""
+
     def moments(t):
         t = torch.tensor(t, dtype=torch.float64)
         return SDE.alpha(t) * MEAN, (SDE.alpha(t) ** 2 * STD**2 + SDE.sigma(t) ** 2).sqrt()
@@ -35,31 +38,41 @@ def noise(count):
     return torch.randn(count, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+def never():
+    """No noise for a deterministic sampler."""
+    raise AssertionError
+
+
+def gaussian(x, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+
 def test_dpm_solver_finds_the_exact_solution():
     x = noise(1000)
-    assert torch.allclose(dpmpp_2m(exact, x, SDE, 400), flow(x), atol=2e-4)
+    assert torch.allclose(dpmpp_2m(exact, x, SDE, 400, END, never), flow(x), atol=2e-4)
 
 
 def test_dpm_solver_converges_at_second_order():
     x = noise(1000)
     steps = [40, 80, 160, 320]
-    errors = [float((dpmpp_2m(exact, x, SDE, n) - flow(x)).abs().mean()) for n in steps]
+    errors = [float((dpmpp_2m(exact, x, SDE, n, END, never) - flow(x)).abs().mean()) for n in steps]
     order = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
     assert 1.8 < order < 2.3, errors
 
 
 def test_dpm_solver_needs_few_steps():
     x = noise(20_000)
-    samples = dpmpp_2m(exact, x, SDE, 20)
+    samples = dpmpp_2m(exact, x, SDE, 20, END, never)
     assert float(samples.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(samples.std()) == pytest.approx(STD, rel=0.05)
 
 
-def test_euler_maruyama_reaches_mean_and_variance():
+@pytest.mark.parametrize("end", [END, 1e-4, 0.0])
+def test_euler_maruyama_reaches_mean_and_variance(end):
     x = noise(20_000)
-    generator = torch.Generator().manual_seed(1)
-    draw = lambda: torch.randn(x.shape, generator=generator, dtype=x.dtype)  # noqa: E731
-    samples = euler_maruyama(exact, x, SDE, 1000, draw)
+    draw = gaussian(x, 1)
+    samples = euler_maruyama(exact, x, SDE, 1000, end, draw)
     assert float(samples.mean()) == pytest.approx(MEAN, abs=0.01)
     assert float(samples.std()) == pytest.approx(STD, rel=0.02)
 
@@ -69,7 +82,7 @@ def moments_of_euler_maruyama(steps):
     t = torch.linspace(1.0, END, steps + 1, dtype=torch.float64)
     step, mean, variance = float(t[0] - t[1]), 0.0, 1.0
     schedule = zip(*(f(t).tolist() for f in (SDE.beta, SDE.alpha, SDE.sigma)), strict=True)
-    for i, (beta, alpha, sigma) in zip(range(steps), schedule):  # noqa: B905
+    for i, (beta, alpha, sigma) in zip(range(steps), schedule):
         total = alpha**2 * STD**2 + sigma**2
         slope = 1 + step * beta * (0.5 - 1 / total)
         mean = slope * mean + step * beta * alpha * MEAN / total
@@ -89,9 +102,8 @@ def test_euler_maruyama_converges_at_first_weak_order():
 
 def test_euler_maruyama_has_the_moments_of_its_scheme():
     x = noise(200_000)
-    generator = torch.Generator().manual_seed(2)
-    draw = lambda: torch.randn(x.shape, generator=generator, dtype=x.dtype)  # noqa: E731
-    samples = euler_maruyama(exact, x, SDE, 50, draw)
+    draw = gaussian(x, 2)
+    samples = euler_maruyama(exact, x, SDE, 50, END, draw)
     mean, variance = moments_of_euler_maruyama(50)
     assert float(samples.mean()) == pytest.approx(mean, abs=0.004)
     assert float(samples.var()) == pytest.approx(variance, rel=0.015)
@@ -109,21 +121,20 @@ def test_one_network_evaluation_per_step_and_no_noise_after_the_last(name):
         draws.append(1)
         return torch.zeros(4, 1, 2, 2)
 
-    SAMPLERS[name](count, torch.zeros(4, 1, 2, 2), SDE, 7, draw)
+    SAMPLERS[name](count, torch.zeros(4, 1, 2, 2), SDE, 7, END, draw)
     assert len(calls) == 7 and calls == sorted(calls, reverse=True) and calls[0] == pytest.approx(1.0, abs=1e-6)
     assert len(draws) == (6 if name == "euler-maruyama" else 0)
 
 
 @pytest.mark.parametrize("sampler", [dpmpp_2m, euler_maruyama])
 def test_samplers_work_on_the_discrete_schedule(sampler):
-    schedule, x = SDDiscrete(), noise(20_000)
+    sde, x = schedule(Diffusion(schedule="sd-discrete")), noise(20_000)
 
     def score(x, t):
-        alpha, sigma = schedule.alpha(t).view(-1, 1), schedule.sigma(t).view(-1, 1)
+        alpha, sigma = sde.alpha(t).view(-1, 1), sde.sigma(t).view(-1, 1)
         return sigma * (x - alpha * MEAN) / (alpha**2 * STD**2 + sigma**2)
 
-    generator = torch.Generator().manual_seed(1)
-    samples = sampler(score, x, schedule, 200, lambda: torch.randn(x.shape, generator=generator, dtype=x.dtype))
+    samples = sampler(score, x, sde, 200, END, gaussian(x, 1))
     assert float(samples.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(samples.std()) == pytest.approx(STD, rel=0.05)
 
@@ -138,3 +149,20 @@ def test_clipping_bounds_the_clean_image_and_leaves_a_possible_one_alone():
     for wanted in (torch.full_like(x, 0.4), torch.full_like(x, 3.0)):
         predict = clipped(lambda x, t, wanted=wanted: (x - alpha * wanted) / sigma, SDE)
         assert torch.allclose(clean(predict), wanted.clamp(-1, 1), atol=1e-12)
+
+
+def test_euler_maruyama_that_ends_at_zero_steps_there_from_last():
+    """Uniform in t from 1 to LAST in steps - 1 steps, and from there to 0 in one."""
+    times = []
+
+    def record(x, t):
+        times.append(float(t[0]))
+        return torch.zeros_like(x)
+
+    x = torch.ones(4, 1, dtype=torch.float64)
+    found = euler_maruyama(record, x, SDE, 5, 0.0, lambda: torch.zeros_like(x))
+    assert times == pytest.approx(np.linspace(1, LAST, 5))
+    steps = [-step for step in np.diff([*times, 0.0])]
+    assert float(found[0]) == pytest.approx(
+        np.prod([1 + 0.5 * h * float(SDE.beta(torch.tensor(t))) for h, t in zip(steps, times, strict=True)]), rel=1e-6
+    )

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from bench.evaluation import features
-from bench.evaluation import frechet as fid
 from bench.errors import BadInput
+from bench.evaluation import features, frechet
 from datasets import Store
 
 
@@ -25,7 +24,7 @@ def real(data):
 
 @pytest.fixture(scope="module")
 def reference(real, extractor):
-    return fid.statistics(real, extractor)
+    return frechet.statistics([real], extractor)
 
 
 def generator(seed=0):
@@ -37,14 +36,28 @@ def test_the_weights_are_these_everywhere(extractor):
     assert extractor.digest == "c826fa8ebffe9c9c4a71f98810647c50a859dbda1de50006105b76f0d132f9ca"
 
 
+def test_the_filters_are_orthonormal(extractor):
+    """Times sqrt(2), to the 2^-16 they are rounded to."""
+    module = extractor.module
+    for weight in (module.conv1, module.conv2, module.conv3):
+        rows = weight.flatten(1) / 2**0.5
+        assert torch.allclose(rows @ rows.T, torch.eye(len(rows)), atol=1e-4) and not weight.requires_grad
+    assert torch.equal(module.project * 2**16, (module.project * 2**16).round())
+
+
 def test_it_rises_with_noise(real, reference, extractor):
     noise = torch.randn(real.shape, generator=generator())
-    found = [fid.distance(fid.to_uint8(real / 127.5 - 1 + level * noise), reference, extractor) for level in (0, 0.05, 0.1, 0.2, 0.4, 0.8)]
+    found = [
+        frechet.distance(frechet.to_uint8(real / 127.5 - 1 + level * noise), reference, extractor)
+        for level in (0, 0.05, 0.1, 0.2, 0.4, 0.8)
+    ]
     assert found == sorted(found) and len(set(found)) == 6 and found[0] == pytest.approx(0, abs=1e-6)
 
 
 def test_it_rises_with_blur(real, reference, extractor):
-    found = [fid.distance(gaussian_blur(real, 5, sigma), reference, extractor) for sigma in (0.3, 0.5, 0.7, 1.0, 1.5)]
+    found = [
+        frechet.distance(gaussian_blur(real, 5, sigma), reference, extractor) for sigma in (0.3, 0.5, 0.7, 1.0, 1.5)
+    ]
     assert found == sorted(found) and len(set(found)) == 5 and found[0] > 0
 
 
@@ -52,16 +65,16 @@ def test_it_rises_as_classes_are_lost(real, reference, extractor):
     from sklearn.datasets import load_digits
 
     label = torch.from_numpy(load_digits().target)
-    found = [fid.distance(real[label >= k], reference, extractor) for k in (1, 3, 5, 7)]
+    found = [frechet.distance(real[label >= k], reference, extractor) for k in (1, 3, 5, 7)]
     assert found == sorted(found)
 
 
 def test_two_halves_of_the_real_data_are_near(real, reference, extractor):
     """Under 5 % of the distance from real data to noise."""
     order = torch.randperm(len(real), generator=generator())
-    halves = fid.frechet(*(fid.statistics(real[half], extractor) for half in order.split(899)))
+    halves = frechet.frechet_distance(*(frechet.statistics([real[half]], extractor) for half in order.split(899)))
     noise = torch.randint(0, 256, real.shape, generator=generator(), dtype=torch.uint8)
-    assert halves < 0.05 * fid.distance(noise, reference, extractor)
+    assert halves < 0.05 * frechet.distance(noise, reference, extractor)
 
 
 def test_grey_is_repeated_and_the_batch_does_not_matter(real, extractor):
@@ -70,11 +83,17 @@ def test_grey_is_repeated_and_the_batch_does_not_matter(real, extractor):
     assert extractor(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, 64)
 
 
-@pytest.mark.parametrize(("images", "message"), [
-    (torch.zeros(2, 1, 8, 8), "dtype torch.float32 given; uint8 expected"), (torch.zeros(2, 2, 8, 8, dtype=torch.uint8), r"shape \(2, 2, 8, 8\) given"),
-    (torch.zeros(1, 8, 8, dtype=torch.uint8), r"shape \(1, 8, 8\) given"), (torch.zeros(2, 1, 4, 8, dtype=torch.uint8), "at least 8 expected"),
-    (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), r"shape \(0, 1, 8, 8\) given"), (np.zeros((2, 1, 8, 8), np.uint8), "ndarray given"),
-])
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 1, 8, 8), "dtype torch.float32 given; uint8 expected"),
+        (torch.zeros(2, 2, 8, 8, dtype=torch.uint8), r"shape \(2, 2, 8, 8\) given"),
+        (torch.zeros(1, 8, 8, dtype=torch.uint8), r"shape \(1, 8, 8\) given"),
+        (torch.zeros(2, 1, 4, 8, dtype=torch.uint8), "H and W of at least 8 expected"),
+        (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), r"shape \(0, 1, 8, 8\) given"),
+        (np.zeros((2, 1, 8, 8), np.uint8), "ndarray given"),
+    ],
+)
 def test_bad_images_are_one_line(extractor, images, message):
     with pytest.raises(BadInput, match=message):
         extractor(images)
@@ -108,20 +127,24 @@ def test_a_measurement_scatters_little(real, reference, extractor):
     """Coefficient of variation between disjoint sets of 512 blurred digits, and the bias of 512 against all 1,797."""
     blurred = gaussian_blur(real, 5, 0.7)
     order = torch.randperm(len(real), generator=generator())
-    found = np.array([fid.distance(blurred[part], reference, extractor) for part in order[:1536].split(512)])
+    found = np.array([frechet.distance(blurred[part], reference, extractor) for part in order[:1536].split(512)])
     assert found.std(ddof=1) / found.mean() < 0.05
-    assert found.mean() == pytest.approx(fid.distance(blurred, reference, extractor), rel=0.05)
+    assert found.mean() == pytest.approx(frechet.distance(blurred, reference, extractor), rel=0.05)
 
 
 def test_it_rises_as_samples_repeat_themselves(real, reference, extractor):
     """Diversity: as many images each time, of ever fewer different digits."""
-    found = [fid.distance(real[:n].repeat(1024 // n, 1, 1, 1), reference, extractor) for n in (1024, 512, 256, 128, 64)]
+    found = [
+        frechet.distance(real[:n].repeat(1024 // n, 1, 1, 1), reference, extractor) for n in (1024, 512, 256, 128, 64)
+    ]
     assert found == sorted(found) and len(set(found)) == 5
 
 
 def test_inception_without_its_file_says_where_to_get_it_and_where_to_put_it(tmp_path, monkeypatch):
     monkeypatch.setenv("SKIPBENCH_INCEPTION", str(tmp_path / "none.pth"))
-    with pytest.raises(BadInput, match=r"no weights file at .*none.pth; get weights-inception-2015-12-05-6726825d.pth from .*torch-fidelity and set SKIPBENCH_INCEPTION") as caught:
+    file = r"weights-inception-2015-12-05-6726825d\.pth"
+    message = rf"no weights file at .*none.pth; get {file} from .*torch-fidelity and set SKIPBENCH_INCEPTION"
+    with pytest.raises(BadInput, match=message) as caught:
         features.load("inception")
     assert "\n" not in str(caught.value)
 
@@ -145,10 +168,16 @@ def test_inception_loads_weights_of_its_shape(tmp_path, real):
 
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    with mock.patch("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", side_effect=RuntimeError("network")), \
-            mock.patch.object(FeatureExtractorInceptionV3, "load_state_dict"):
+    with (
+        mock.patch(
+            "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", side_effect=RuntimeError("network")
+        ),
+        mock.patch.object(FeatureExtractorInceptionV3, "load_state_dict"),
+    ):
         torch.save({}, tmp_path / "none.pth")
-        module = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(tmp_path / "none.pth"))
+        module = FeatureExtractorInceptionV3(
+            "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(tmp_path / "none.pth")
+        )
     torch.save(module.state_dict(), tmp_path / "weights.pth")
     before = torch.random.get_rng_state()
     loaded = features.load("inception", str(tmp_path / "weights.pth"))

@@ -7,10 +7,9 @@ import torch_fidelity
 from PIL import Image
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from bench.evaluation import features
-from bench.evaluation import frechet as fid
 from bench.errors import BadInput
-from bench.evaluation.frechet import Statistics, frechet
+from bench.evaluation import features, frechet
+from bench.evaluation.frechet import Statistics, frechet_distance, statistics
 from datasets import Store
 
 
@@ -25,15 +24,19 @@ def real(data):
 
 
 def noisy(real):
-    return fid.to_uint8(real / 127.5 - 1 + 0.3 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0)))
+    return frechet.to_uint8(
+        real / 127.5 - 1 + 0.3 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+    )
 
 
 def test_the_distance_of_two_known_gaussians():
     """Diagonal covariances commute: |mu1 - mu2|^2 + sum (s1 - s2)^2."""
     a = Statistics(np.array([1.0, 2.0, 3.0]), np.diag([1.0, 4.0, 9.0]), 10)
     b = Statistics(np.array([1.0, 0.0, 3.0]), np.diag([4.0, 4.0, 1.0]), 10)
-    assert frechet(a, b) == pytest.approx(4 + 1 + 0 + 4, rel=1e-12)
-    assert frechet(a, a) == pytest.approx(0, abs=1e-12) and frechet(a, b) == pytest.approx(frechet(b, a), rel=1e-12)
+    assert frechet_distance(a, b) == pytest.approx(4 + 1 + 0 + 4, rel=1e-12)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-12) and frechet_distance(a, b) == pytest.approx(
+        frechet_distance(b, a), rel=1e-12
+    )
 
 
 def test_rotating_both_changes_nothing_and_a_singular_one_is_fine():
@@ -41,16 +44,20 @@ def test_rotating_both_changes_nothing_and_a_singular_one_is_fine():
     q, _ = np.linalg.qr(rng.standard_normal((5, 5)))
     a, b = (Statistics(rng.standard_normal(5), (x := rng.standard_normal((5, 5))) @ x.T, 10) for _ in range(2))
     turned = [Statistics(q @ s.mu, q @ s.sigma @ q.T, 10) for s in (a, b)]
-    assert frechet(*turned) == pytest.approx(frechet(a, b), rel=1e-9)
+    assert frechet_distance(*turned) == pytest.approx(frechet_distance(a, b), rel=1e-9)
     flat = Statistics(a.mu, np.outer(a.mu, a.mu), 10)
-    assert np.isfinite(frechet(flat, b)) and frechet(flat, b) > 0
+    assert np.isfinite(frechet_distance(flat, b)) and frechet_distance(flat, b) > 0
 
 
 def test_equal_to_torch_fidelity_on_the_same_features(real, extractor):
     """To 1e-6 relative; its mean is float32, so it gets float64 features here."""
     parts = [extractor(images).double() for images in (real, noisy(real))]
-    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(x) for x in parts), verbose=False)["frechet_inception_distance"]
-    assert frechet(*(fid.statistics(images, extractor) for images in (real, noisy(real)))) == pytest.approx(theirs, rel=1e-6)
+    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(x) for x in parts), verbose=False)[
+        "frechet_inception_distance"
+    ]
+    assert frechet_distance(*(statistics([images], extractor) for images in (real, noisy(real)))) == pytest.approx(
+        theirs, rel=1e-6
+    )
 
 
 def test_equal_to_torch_fidelity_on_a_folder_of_pngs(real, extractor, tmp_path):
@@ -59,93 +66,120 @@ def test_equal_to_torch_fidelity_on_a_folder_of_pngs(real, extractor, tmp_path):
         (tmp_path / name).mkdir()
         for i, image in enumerate(images):
             Image.fromarray(image[0].numpy()).save(tmp_path / name / f"{i:05d}.png")
-    theirs = torch_fidelity.calculate_metrics(input1=str(tmp_path / "fake"), input2=str(tmp_path / "real"), fid=True, cuda=False, verbose=False, cache=False,
-                                              feature_extractor="small-conv", feature_layer_fid=str(features.DIM), batch_size=256, datasets_download=False)
-    assert fid.distance(noisy(real)[:512], fid.statistics(real, extractor), extractor) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=str(tmp_path / "fake"),
+        input2=str(tmp_path / "real"),
+        fid=True,
+        cuda=False,
+        verbose=False,
+        cache=False,
+        feature_extractor="small-conv",
+        feature_layer_fid=str(features.DIMS["small-conv"]),
+        batch_size=256,
+        datasets_download=False,
+    )
+    assert frechet.distance(
+        noisy(real)[:512], statistics(real.split(frechet.BATCH), extractor), extractor
+    ) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
 
 
 def test_statistics_are_numpys_in_float64(real, extractor):
     x = extractor(real).double().numpy()
-    found = fid.statistics(real, extractor)
+    found = statistics(real.split(frechet.BATCH), extractor)
     assert found.mu.dtype == found.sigma.dtype == np.float64
-    assert np.allclose(found.mu, x.mean(0), rtol=1e-12) and np.allclose(found.sigma, np.cov(x, rowvar=False), rtol=1e-9, atol=1e-12)
+    assert np.allclose(found.mu, x.mean(0), rtol=1e-12) and np.allclose(
+        found.sigma, np.cov(x, rowvar=False), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_on_a_device_they_are_summed_up_there(real, extractor, monkeypatch):
-    """torch's sums in place of numpy's: no features leave their device, and the statistics agree."""
-    monkeypatch.setattr(fid, "BATCH", 500)
-    expected = fid.statistics(real, extractor)
-    kept = []
-    monkeypatch.setattr(fid, "_native", lambda x: kept.append(x) or x)
-    found = fid.statistics(real, extractor)
-    assert all(isinstance(x, torch.Tensor) and x.dtype == torch.float64 for x in kept) and len(kept) == 4
+    """torch's sums in place of numpy's, as for features that are not on a CPU: the statistics agree."""
+    expected, accumulator = statistics(real.split(500), extractor), frechet.Accumulator(extractor.dim)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "numpy", lambda x: x)
+        for images in real.split(500):
+            accumulator.add(extractor(images))
+    sums = (accumulator.shift, accumulator.total, accumulator.products)
+    assert all(isinstance(x, torch.Tensor) and x.dtype == torch.float64 for x in sums)
+    found = accumulator.statistics()
     assert isinstance(found.mu, np.ndarray) and found.mu.dtype == found.sigma.dtype == np.float64
-    assert np.allclose(found.mu, expected.mu, rtol=1e-9) and np.allclose(found.sigma, expected.sigma, rtol=1e-9, atol=1e-12)
+    assert np.allclose(found.mu, expected.mu, rtol=1e-9)
+    assert np.allclose(found.sigma, expected.sigma, rtol=1e-9, atol=1e-12)
 
 
 def test_as_many_samples_as_dimensions_are_too_few(real, extractor):
     with pytest.raises(BadInput, match="samples: 64 given; more than the 64 feature dimensions are needed"):
-        fid.statistics(real[:64], extractor)
+        statistics([real[:64]], extractor)
 
 
 def test_the_reference_is_kept_by_digests(data, extractor, tmp_path):
     store = Store.open(data, "digits")
-    made = fid.reference(store, extractor, tmp_path)
+    made = frechet.reference(store, extractor, tmp_path)
     (path,) = (tmp_path / ".reference").iterdir()
     assert store.digest[:32] in path.name and extractor.digest[:32] in path.name
     before = path.stat().st_mtime_ns
-    assert fid.reference(store, extractor, tmp_path).digest == made.digest and path.stat().st_mtime_ns == before
+    assert frechet.reference(store, extractor, tmp_path).digest == made.digest and path.stat().st_mtime_ns == before
     other = Store(store.path, store.manifest | {"digest": "0" * 64})
-    fid.reference(other, extractor, tmp_path)
+    frechet.reference(other, extractor, tmp_path)
     assert len(list((tmp_path / ".reference").iterdir())) == 2
 
 
-@pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b""), lambda p: p.write_bytes(p.read_bytes()[:-200]),
-                                    lambda p: np.savez(p, mu=np.zeros(64), sigma=np.eye(64), size=3, digest="x")])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: p.write_bytes(b""),
+        lambda p: p.write_bytes(p.read_bytes()[:-200]),
+        lambda p: np.savez(p, mu=np.zeros(64), sigma=np.eye(64), size=3, digest="x"),
+    ],
+)
 def test_a_damaged_reference_is_made_again(data, extractor, tmp_path, damage):
     store = Store.open(data, "digits")
-    made = fid.reference(store, extractor, tmp_path)
+    made = frechet.reference(store, extractor, tmp_path)
     damage(next((tmp_path / ".reference").iterdir()))
-    assert fid.reference(store, extractor, tmp_path).digest == made.digest
+    assert frechet.reference(store, extractor, tmp_path).digest == made.digest
 
 
 def test_a_reference_under_another_key_is_made_again(data, extractor, tmp_path):
     """Even if its file was given the name that is looked for."""
     store = Store.open(data, "digits")
-    made = fid.reference(store, extractor, tmp_path)
+    made = frechet.reference(store, extractor, tmp_path)
     (path,) = (tmp_path / ".reference").iterdir()
     other = Store(store.path, store.manifest | {"digest": "0" * 64})
     path.rename(path.with_name(path.name.replace(store.digest[:32], "0" * 32)))
     kept = next((tmp_path / ".reference").iterdir())
     before = kept.stat().st_ino
-    assert fid.reference(other, extractor, tmp_path).digest == made.digest and kept.stat().st_ino != before
+    assert frechet.reference(other, extractor, tmp_path).digest == made.digest and kept.stat().st_ino != before
     assert [p.name for p in (tmp_path / ".reference").iterdir()] == [kept.name]  # nothing partial is left
 
 
 def test_many_batches_are_as_good_as_one(real, extractor, monkeypatch):
-    whole = fid.statistics(real, extractor)
-    monkeypatch.setattr(fid, "BATCH", 100)
-    parts = fid.statistics(real, extractor)
+    whole = statistics(real.split(frechet.BATCH), extractor)
+    monkeypatch.setattr(frechet, "BATCH", 100)
+    parts = statistics(real.split(frechet.BATCH), extractor)
     assert np.allclose(parts.mu, whole.mu, rtol=1e-6) and np.allclose(parts.sigma, whole.sigma, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("images", "message"), [
-    (torch.zeros(100, 1, 8, 8), "dtype torch.float32"), (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), r"shape \(0, 1, 8, 8\)"),
-    (torch.zeros(63, 1, 8, 8, dtype=torch.uint8), "samples: 63 given; more than the 64"),
-])
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(100, 1, 8, 8), "dtype torch.float32"),
+        (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), r"shape \(0, 1, 8, 8\)"),
+        (torch.zeros(63, 1, 8, 8, dtype=torch.uint8), "samples: 63 given; more than the 64"),
+    ],
+)
 def test_bad_images_are_one_line(real, extractor, images, message):
     with pytest.raises(BadInput, match=message) as caught:
-        fid.distance(images, fid.statistics(real, extractor), extractor)
+        frechet.distance(images, statistics([real], extractor), extractor)
     assert "\n" not in str(caught.value)
 
 
 def test_a_reference_of_another_extractor_is_one_line(real, extractor):
     with pytest.raises(BadInput, match="reference: statistics of 5 dimensions given; small-conv has 64"):
-        fid.distance(real, Statistics(np.zeros(5), np.eye(5), 10), extractor)
+        frechet.distance(real, Statistics(np.zeros(5), np.eye(5), 10), extractor)
 
 
 def test_features_that_are_not_finite_are_one_line():
-    total = fid.Accumulator()
+    total = frechet.Accumulator(3)
     total.add(torch.full((10, 3), float("nan")))
     with pytest.raises(BadInput, match="features: not finite"):
         total.statistics()
@@ -154,11 +188,11 @@ def test_features_that_are_not_finite_are_one_line():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_not_quantised(value):
     with pytest.raises(BadInput, match="images: 1 of 3 values are not finite"):
-        fid.to_uint8(torch.tensor([0.0, value, 1.0]))
+        frechet.to_uint8(torch.tensor([0.0, value, 1.0]))
 
 
 def test_quantisation():
     x = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0, 1 / 127.5 - 1])
-    assert fid.to_uint8(x).tolist() == [0, 0, 128, 255, 255, 1]
+    assert frechet.to_uint8(x).tolist() == [0, 0, 128, 255, 255, 1]
     pixels = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(fid.to_uint8(pixels / 127.5 - 1), pixels)
+    assert torch.equal(frechet.to_uint8(pixels / 127.5 - 1), pixels)

@@ -1,43 +1,121 @@
-"""What a job does when it starts, and starts again."""
+"""What a job does when it starts, is warned, and starts again."""
+
+from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+import submitit
 
-from bench.planning import suite as suites
-from bench.launching import worker
-from bench.launching.job import STARTS, Work
+from bench.launching.job import BLOCKED, Work
+from bench.planning import suite_file
 from bench.planning.plan import plan
+from reports.records.run_folder import RunFolder, State
+
+
+def wait(folder: RunFolder, kind: str) -> dict:
+    """The last event of a kind, once there is one."""
+    until = time.monotonic() + 120
+    while not (event := folder.last_event(kind)):
+        assert time.monotonic() < until, f"no {kind} event"
+        time.sleep(0.05)
+    return event
 
 
 @pytest.fixture
-def starts(tiny, tmp_path, monkeypatch):
-    """Start a job of one run, as submitit does; its exit code, and how often it came to train."""
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
-    monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "jobs"))
-    monkeypatch.setenv("SUBMITIT_LOCAL_JOB_ID", "7")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    path, trained = tiny(), []
-    run = plan(suites.load(path))[0]
-    monkeypatch.setattr(worker, "work", lambda *_, **__: trained.append(os.environ.get("CUDA_VISIBLE_DEVICES")) or 0)
-    return run, lambda **more: Work(path, str(tmp_path / "runs"), "", f"run={run.id}", **more)(), trained
+def job(tiny, tmp_path, data, monkeypatch):
+    """The work of a job of one run, and its process: what submitit starts."""
+    path = tiny(budget=64000, checkpoints=1)
+    run = plan(suite_file.load(path))[0]
+    work = Work(path, str(tmp_path / "runs"), str(data), f"run={run.id}", devices="5")
+    submission = submitit.core.utils.DelayedSubmission(work)
+    submission.set_timeout(60, 3)
+    submission.dump(tmp_path / "7_submitted.pkl")
+    return run, tmp_path
 
 
-def test_a_job_that_never_gets_to_a_checkpoint_ends(starts, tmp_path, capsys):
-    run, start, trained = starts
-    checkpoints = run.folder(tmp_path / "runs") / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    for images in (0, 960):  # a checkpoint, and it may start as often again
-        (checkpoints / f"{images:012d}.pt").touch()
-        assert [start() for _ in range(STARTS)] == [0] * STARTS
-    assert capsys.readouterr().err == ""
-    assert start() == 1 and len(trained) == 2 * STARTS
-    said = capsys.readouterr().err
-    assert "3 starts of this job in a row reached no new checkpoint" in said and said.count("\n") == 1
+def start(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-S", "-c", BLOCKED, sys.executable, "-u", "-m", "submitit.core._submit", str(folder)]
+    told = {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7", "SUBMITIT_LOCAL_NTASKS": "1"}
+    told |= {"SUBMITIT_LOCAL_GLOBALRANK": "0", "SUBMITIT_LOCAL_LOCALRANK": "0", "SUBMITIT_LOCAL_NNODES": "1"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, env=os.environ | told, text=True, start_new_session=True, **streams)
 
 
-def test_a_job_sees_the_gpus_that_it_was_given(starts, monkeypatch):
-    _, start, trained = starts
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    start(gpus="2,3")
-    assert trained == ["2,3"]
+def end(process: subprocess.Popen[str]) -> str:
+    """What it said; every process of the job ends with it."""
+    said, until = process.communicate(timeout=60)[0], time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < until:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+    return said
+
+
+def blocks_warnings(process_id: int) -> bool:
+    status = Path(f"/proc/{process_id}/status").read_text()
+    return bool(int(status.partition("SigBlk:")[2].split()[0], 16) >> signal.SIGUSR2 - 1 & 1)
+
+
+@pytest.mark.parametrize("whom", ["the job", "every process"])
+def test_a_warned_job_saves_before_it_is_requeued_and_goes_on(job, whom):
+    """SLURM warns every process of a step, submitit's local executor the job's own alone."""
+    run, folder = job
+    process = start(folder)
+    wait(run.folder(folder / "runs"), "train")
+    (os.kill if whom == "the job" else os.killpg)(process.pid, signal.SIGUSR2)
+    before = run.folder(folder / "runs").last_event("train")["images"]
+    said = end(process)
+    assert "Calling checkpoint method" in said and process.returncode != 0
+    assert run.folder(folder / "runs").state() is State.STOPPED
+    process = start(folder)
+    note = wait(run.folder(folder / "runs"), "resume")["note"]
+    assert int(note.split()[1]) >= before, note
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def wait_free(folder: RunFolder) -> None:
+    until = time.monotonic() + 30
+    while folder.is_held() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert folder.state() is State.STOPPED
+
+
+def test_a_job_that_is_ended_without_a_warning_saves(job):
+    """SIGTERM alone, as `scancel` sends it: nobody trains on, and the run is not called failed."""
+    run, folder = job
+    process = start(folder)
+    wait(run.folder(folder / "runs"), "train")
+    os.killpg(process.pid, signal.SIGTERM)
+    wait_free(run.folder(folder / "runs"))
+    assert list(run.folder(folder / "runs").checkpoints.glob("*.pt"))
+    time.sleep(1.5)
+    assert process.poll() is None and run.folder(folder / "runs").state() is State.STOPPED  # it waits for its end
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_job_that_is_warned_while_it_starts_is_requeued(job):
+    run, folder = job
+    process = start(folder)
+    until = time.monotonic() + 20
+    while not blocks_warnings(process.pid) and time.monotonic() < until:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGUSR2)
+    assert "Calling checkpoint method" in end(process)
+    assert run.folder(folder / "runs").state() in (State.MISSING, State.STOPPED)
+
+
+def test_a_run_outlives_no_job(job):
+    run, folder = job
+    process = start(folder)
+    wait(run.folder(folder / "runs"), "train")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)  # until everybody has closed the pipe
+    wait_free(run.folder(folder / "runs"))

@@ -1,62 +1,96 @@
 """Checkpoints load whatever instant the power goes."""
 
+from __future__ import annotations
+
+import os
+
 import pytest
 import torch
 
-from bench.runs import checkpoint
 from bench.errors import BadInput
+from bench.runs import checkpoint
+
+LOG = 10**6  # bytes of a log that holds everything
 
 
 def write(folder, *images):
     for count in images:
-        checkpoint.save(folder, count, {"hash": "h", "images": count, "weights": torch.full((3,), float(count))})
+        state = {"hash": "h", "log_bytes": count, "images": count, "weights": torch.full((300,), float(count))}
+        checkpoint.save(folder, count, state)
 
 
 def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
     write(tmp_path, 64, 128, 192)
-    state, notes = checkpoint.load(tmp_path, "h")
+    state, notes = checkpoint.load(tmp_path, "h", LOG)
     assert state["images"] == 192 and notes == []
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "000000000128.pt", "000000000128.sha256", "000000000192.pt", "000000000192.sha256"]
+    assert sorted(os.listdir(tmp_path)) == ["000000000128.pt", "000000000192.pt"]
 
 
-@pytest.mark.parametrize("damage", [
-    lambda path: path.write_bytes(path.read_bytes()[:-100]),
-    lambda path: path.write_bytes(b""),
-    lambda path: path.with_suffix(".sha256").unlink(),
-    lambda path: path.with_suffix(".sha256").write_text(""),
-])
-def test_a_damaged_one_falls_back_to_the_older_and_says_so(tmp_path, damage):
+def test_a_save_at_the_same_place_replaces(tmp_path):
+    write(tmp_path, 64, 128, 128)
+    assert sorted(os.listdir(tmp_path)) == ["000000000064.pt", "000000000128.pt"]
+    assert checkpoint.load(tmp_path, "h", LOG)[0]["images"] == 128
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -100, -1])
+def test_a_damaged_one_falls_back_to_the_older_and_says_so(tmp_path, kept):
     write(tmp_path, 64, 128)
-    damage(tmp_path / "000000000128.pt")
-    state, notes = checkpoint.load(tmp_path, "h")
-    assert state["images"] == 64 and torch.equal(state["weights"], torch.full((3,), 64.0))
-    assert len(notes) == 1 and notes[0].startswith("000000000128.pt: ")
+    path = tmp_path / "000000000128.pt"
+    path.write_bytes(path.read_bytes()[:kept])
+    state, notes = checkpoint.load(tmp_path, "h", LOG)
+    assert state["images"] == 64 and torch.equal(state["weights"], torch.full((300,), 64.0))
+    assert notes == ["000000000128.pt: damaged, passed over"]
 
 
-def test_a_half_written_one_is_not_looked_at(tmp_path):
+def test_one_of_something_else_is_damaged(tmp_path):
+    torch.save([1, 2], tmp_path / "000000000064.pt")
+    torch.save({"weights": 1}, tmp_path / "000000000128.pt")
+    assert checkpoint.load(tmp_path, "h", LOG) == (
+        None,
+        ["000000000128.pt: damaged, passed over", "000000000064.pt: damaged, passed over"],
+    )
+
+
+def test_one_that_the_log_does_not_reach_is_passed_over(tmp_path):
+    write(tmp_path, 64, 128)
+    state, notes = checkpoint.load(tmp_path, "h", 127)
+    assert state["images"] == 64 and notes == ["000000000128.pt: the event log ends before it, passed over"]
+    assert checkpoint.load(tmp_path, "h", 0)[0] is None
+
+
+def test_a_half_written_one_is_not_looked_at(tmp_path, monkeypatch):
     write(tmp_path, 64)
-    (tmp_path / "000000000128.partial").write_bytes(b"half")
-    (tmp_path / "000000000128.sha256").write_text("digest without its file")
-    assert checkpoint.load(tmp_path, "h")[0]["images"] == 64
+
+    def torn(state, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(torch, "save", torn)
+        checkpoint.save(tmp_path, 128, {})
+    (tmp_path / ".000000000128.pt.killed").write_bytes(b"half")
+    state, notes = checkpoint.load(tmp_path, "h", LOG)
+    assert state["images"] == 64 and notes == []
 
 
 def test_nothing_there_is_none(tmp_path):
-    assert checkpoint.load(tmp_path / "none", "h") == (None, [])
+    assert checkpoint.load(tmp_path / "none", "h", LOG) == (None, [])
 
 
 def test_another_configuration_is_refused(tmp_path):
     write(tmp_path, 64)
     with pytest.raises(BadInput, match="belongs to configuration h, not to other"):
-        checkpoint.load(tmp_path, "other")
+        checkpoint.load(tmp_path, "other", LOG)
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
-    """A file that would run code when unpickled is refused by weights_only."""
+    """A file that would run code when unpickled counts as damaged."""
+    ran = tmp_path / "ran"
+
     class Evil:
         def __reduce__(self):
-            return (print, ("ran",))
+            return (os.mkdir, (str(ran),))
 
-    checkpoint.save(tmp_path, 64, {"hash": "h", "evil": Evil()})
-    with pytest.raises(Exception, match="(?i)weights.only"):
-        checkpoint.load(tmp_path, "h")
+    checkpoint.save(tmp_path, 64, {"hash": "h", "log_bytes": 0, "evil": Evil()})
+    state, notes = checkpoint.load(tmp_path, "h", LOG)
+    assert state is None and notes == ["000000000064.pt: damaged, passed over"] and not ran.exists()

@@ -1,11 +1,13 @@
 """The event log: strict lines, and cutting that keeps the record of resumes."""
 
+from __future__ import annotations
+
 import json
 import math
 
 import pytest
 
-from bench.runs.event_log import EventLog, encode, tail
+from reports.records.event_log import EventLog, encode
 
 
 def test_non_finite_numbers_become_strings_of_strict_json():
@@ -32,15 +34,15 @@ def test_cutting_survives_a_torn_last_line(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'{"event": "start", "images": 0}\n{"event": "resume", "ima')
     log = EventLog(path)
+    assert (log.whole(), log.size) == (32, path.stat().st_size)
     log.cut(32)
     log.append({"event": "train", "images": 64})
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["start", "train"]
 
 
-def test_tail_reads_the_last_whole_event(tmp_path):
-    path = tmp_path / "events.jsonl"
-    assert tail(path) is None
-    path.write_text("".join(encode({"event": "train", "images": i}) + "\n" for i in range(5000)) + '{"event": "tr')
-    assert tail(path)["images"] == 4999
-    path.write_text("")
-    assert tail(path) is None
+def test_a_log_is_appended_to(tmp_path):
+    for images in (0, 64):
+        log = EventLog(tmp_path / "events.jsonl")
+        log.append({"event": "train", "images": images})
+        log.close()
+    assert (tmp_path / "events.jsonl").read_text().count("\n") == 2

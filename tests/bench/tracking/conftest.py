@@ -4,9 +4,6 @@ import shutil
 
 import pytest
 
-from bench.planning import suite as suites
-from bench.planning.plan import plan, publish
-
 
 @pytest.fixture(scope="session")
 def schema(tmp_path_factory):
@@ -21,13 +18,13 @@ def schema(tmp_path_factory):
 @pytest.fixture
 def bare(tmp_path, tiny):
     """A published suite with one finished and one running run, their logs written as a trainer would."""
-    from projected import write
+    from projected import planned, publish, write
 
-    suite = suites.load(tiny())
-    runs = plan(suite)
-    publish(suite, runs, tmp_path)
-    write(runs[0].folder(tmp_path), runs[0].config, 6, done=True)
-    write(runs[1].folder(tmp_path), runs[1].config, 3)
+    tiny()
+    publish(tmp_path)
+    first, second, *_ = planned(tmp_path)
+    write(first.folder(tmp_path), first.config, 6, done=True)
+    write(second.folder(tmp_path), second.config, 3)
     return tmp_path
 
 
@@ -40,4 +37,6 @@ def root(bare, schema):
 @pytest.fixture
 def second(root):
     """The run that is under way."""
-    return plan(suites.load(str(root / "tiny.yaml")))[1]
+    from projected import planned
+
+    return planned(root)[1]

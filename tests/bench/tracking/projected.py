@@ -7,43 +7,107 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
 
-from bench.runs import lock
+from bench.launching.sweep_folder import SweepFolder
+from bench.planning import plan, suite_file
 from bench.tracking import store as mlflow_store
-from bench.tracking import projection
-from bench.runs.event_log import encode
+from bench.tracking import sync
+from reports.records.event_log import encode
+from reports.records.files import write_json
 from reports.records.reading import summarize
+from reports.records.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[3]
 CELL = "cell digits/uvit-xs"
-WRITES = ("create_experiment", "create_run", "log_batch", "log_inputs", "log_artifact", "log_artifacts", "set_terminated",
-          "update_run", "delete_run")  # every request of ours that changes something
+WRITES = (
+    "create_experiment",
+    "create_run",
+    "log_batch",
+    "log_inputs",
+    "log_artifact",
+    "log_artifacts",
+    "set_terminated",
+    "update_run",
+    "delete_run",
+)  # every request of ours that changes something
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of the suite `tiny`."""
+
+    id: str
+    config: dict
+    pair: int | None
+
+    def folder(self, root: Path) -> RunFolder:
+        """Where it lies."""
+        return RunFolder(root / "tiny" / self.id)
+
+
+def planned(root: Path) -> list[Planned]:
+    """The runs of ROOT/tiny.yaml. Here and in `publish` alone the tests of tracking use the plan."""
+    return [Planned(run.id, run.config, run.pair) for run in plan.plan(suite_file.load(str(root / "tiny.yaml")))]
+
+
+def publish(root: Path) -> None:
+    """Write ROOT/tiny/suite.json."""
+    tiny = suite_file.load(str(root / "tiny.yaml"))
+    SweepFolder(root, tiny.name).publish(tiny, plan.plan(tiny))
 
 
 def write(folder, config, steps, done=False, clock=1000.0, status="complete", start=1000.0, loss=1.0):
-    """What a trainer leaves after `steps` evaluations; a run that is not done has a living owner. A resumed one keeps `start`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
+    """What a trainer leaves after `steps` evaluations; a run that is not done has a living owner.
+
+    A resumed run keeps `start`.
+    """
+    write_json(folder.config, config)
     events = [{"event": "start", "images": 0, "time": start, "data_digest": "d" * 64, "params": 7, "host": "here"}]
     for i in range(1, steps + 1):
-        events.append({"event": "train", "images": 32 * i, "time": clock + i, "seconds": float(i), "loss": loss / i,
-                       "lr": 0.1, "grad_norm": 2.0})
-        events.append({"event": "eval", "images": 32 * i, "time": clock + i + 0.5, "seconds": float(i),
-                       "fid": 9.0 / i if i != 2 else float("nan"), "eval_seconds": 0.1, "draws": "a", "nfe": 2, "samples": 128})
-    (folder / "lock").write_text(json.dumps(lock.me()))
+        common = {"images": 32 * i, "seconds": float(i)}
+        train, fid = {"loss": loss / i, "lr": 0.1, "grad_norm": 2.0}, 9.0 / i if i != 2 else float("nan")
+        evaluation = {"fid": fid, "eval_seconds": 0.1, "draws": "a", "nfe": 2, "samples": 128}
+        events.append({"event": "train", "time": clock + i, **common, **train})
+        events.append({"event": "eval", "time": clock + i + 0.5, **common, **evaluation})
+    own(folder)
     if done:
-        reason = {"reason": "loss is nan"} if status == "diverged" else {}
-        events.append({"event": "end", "images": 32 * steps, "time": clock + steps + 1, "seconds": float(steps),
-                       "status": status, **reason})
-        (folder / "samples").mkdir(exist_ok=True)
-        for name in ("000000000096.png", "000000000192.png"):
-            (folder / "samples" / name).write_bytes(b"png")
-        (folder / "result.json").write_text(json.dumps(summarize(config, [json.loads(encode(e)) for e in events])))
-        (folder / "lock").unlink()
-    (folder / "events.jsonl").write_text("".join(encode(e) + "\n" for e in events))
+        end = {
+            "event": "end",
+            "images": 32 * steps,
+            "time": clock + steps + 1,
+            "seconds": float(steps),
+            "status": status,
+        }
+        events.append(end | ({"reason": "loss is nan"} if status == "diverged" else {}))
+        folder.samples.mkdir(exist_ok=True)
+        for images in (96, 192):
+            folder.sample(images).write_bytes(b"png")
+        write_json(folder.result, summarize(config, [json.loads(encode(event)) for event in events]))
+        folder.lock.unlink()
+    folder.events.write_text("".join(encode(event) + "\n" for event in events))
+
+
+def own(folder, pid=None):
+    """Leave a lease that names this process, or another one of this machine, and that nobody renews or gives back."""
+    folder.lock.unlink(missing_ok=True)
+    with folder.lease():
+        text = folder.lock.read_text()
+    if pid is not None:
+        lines = [line for line in text.splitlines() if not line.startswith("start=")]
+        text = "\n".join(lines).replace(f"pid={os.getpid()}", f"pid={pid}") + "\n"
+    folder.lock.write_text(text)
+
+
+def dead():
+    """The id of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
 
 
 def live(uri):
@@ -59,7 +123,7 @@ def by_run(uri):
 
 
 def histories(uri, clock=True):
-    """Every point of every run: (run, key) -> [(step, value, timestamp)...]; clock=False leaves out what a clock decides."""
+    """Every point of every run: (run, key) -> [(step, value, timestamp)...], without the timestamp if not clock."""
     client, found = MlflowClient(uri), {}
     for name, run in by_run(uri).items():
         for key in run.data.metrics:
@@ -70,15 +134,25 @@ def histories(uri, clock=True):
 
 def content(root, uri=None):
     """What a store says in the end, whatever way it came about."""
-    uri = uri or projection.default_uri(root)
+    uri = uri or sync.default_uri(root)
     runs = by_run(uri)
     names = {run.info.run_id: name for name, run in runs.items()}
     ours = ("skipbench.", "mlflow.user", "mlflow.source", "mlflow.parent")
-    facts = {name: (run.info.status, run.data.params, [d.dataset.digest for d in run.inputs.dataset_inputs],
-                    names.get(run.data.tags.get("mlflow.parentRunId")),
-                    {k: v for k, v in run.data.tags.items() if not k.startswith(ours)}) for name, run in runs.items()}
-    artifacts = {name: sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-                 for name, run in runs.items() if (folder := Path(run.info.artifact_uri.removeprefix("file://"))).is_dir()}
+    facts = {
+        name: (
+            run.info.status,
+            run.data.params,
+            [d.dataset.digest for d in run.inputs.dataset_inputs],
+            names.get(run.data.tags.get("mlflow.parentRunId")),
+            {k: v for k, v in run.data.tags.items() if not k.startswith(ours)},
+        )
+        for name, run in runs.items()
+    }
+    artifacts = {
+        name: sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+        for name, run in runs.items()
+        if (folder := Path(run.info.artifact_uri.removeprefix("file://"))).is_dir()
+    }
     return facts, histories(uri, clock=False), artifacts
 
 
@@ -97,6 +171,7 @@ def die_after(monkeypatch, count):
             if len(done) == count:
                 raise Died
             return result
+
         return call
 
     for name in WRITES:
@@ -109,7 +184,14 @@ def with_report(root):
     (report / "tables").mkdir(parents=True, exist_ok=True)
     (report / "tables" / "speedup.md").write_text("table")
     (report / "index.html").write_text("page")
-    row = {"cell": "digits/uvit-xs", "method": "learnable(r=4)", "withheld": "", "speedup": 1.25, "low": 1.1, "high": None}
+    row = {
+        "cell": "digits/uvit-xs",
+        "method": "learnable(r=4)",
+        "withheld": "",
+        "speedup": 1.25,
+        "low": 1.1,
+        "high": None,
+    }
     rows = [row, {**row, "method": "A/A", "withheld": "gate failed"}, {**row, "cell": "other", "speedup": 9}]
     (report / "report.json").write_text(json.dumps({"comparisons": rows}))
     return report
@@ -122,10 +204,26 @@ def free_port():
 
 
 def serve(folder, port):
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db",
-               "--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{folder}/server.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     quiet = os.environ | mlflow_store.QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     until = time.monotonic() + 240
     while time.monotonic() < until:
         with socket.socket() as probe:
@@ -137,8 +235,6 @@ def serve(folder, port):
 
 
 def end(process):
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # the session that this test started, and nothing else
-    except ProcessLookupError:
-        pass
     process.wait()

@@ -1,9 +1,9 @@
 """The way to an MLflow store: one writer at a time, addresses, and real servers that die, lag or refuse."""
 
-import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,13 +14,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 from mlflow import MlflowClient
-from projected import CELL, ROOT, by_run, content, end, free_port, histories, live, serve, write
+from projected import CELL, ROOT, by_run, content, end, free_port, histories, live, planned, serve, write
 
-from bench.tracking import store as mlflow_store
-from bench.tracking import projection
-from bench.planning import suite as suites
 from bench.errors import BadInput
-from bench.planning.plan import plan
+from bench.tracking import cells, sync
+from bench.tracking import store as mlflow_store
+from reports.records.lease import Lease
 
 
 def test_a_creation_that_was_sent_twice_leaves_one_run(root, second, monkeypatch):
@@ -28,10 +27,10 @@ def test_a_creation_that_was_sent_twice_leaves_one_run(root, second, monkeypatch
     create = MlflowClient.create_run
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "create_run", lambda *a, **k: (create(*a, **k), create(*a, **k))[1])
-        projection.sync(root, "tiny")
-    assert len(live(projection.default_uri(root))) == 6
+        sync.sync(root, "tiny")
+    assert len(live(sync.default_uri(root))) == 6
     write(second.folder(root), second.config, 6, done=True)
-    projection.sync(root, "tiny")
+    sync.sync(root, "tiny")
     facts, points, _ = content(root)
     assert len(facts) == 3 and all(facts[name][3] == CELL for name in facts if name != CELL)
     assert len(points[second.id, "loss"]) == 6
@@ -42,35 +41,70 @@ def test_two_at_the_same_moment(bare):
     command = [sys.executable, "-m", "bench", "sync", "tiny", "--root", str(bare)]
     processes = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0] and len(by_run(projection.default_uri(bare))) == 3
-    assert all(len(v) == len(set(v)) for v in histories(projection.default_uri(bare)).values())
-    assert any(f"sync: process {process.pid} is writing to MLflow" in text for process in processes for text in said)
+    assert [process.returncode for process in processes] == [0, 0] and len(by_run(sync.default_uri(bare))) == 3
+    assert all(len(v) == len(set(v)) for v in histories(sync.default_uri(bare)).values())
+    assert any(
+        f"sync: process {process.pid} on {socket.gethostname()} is writing to MLflow" in text
+        for process in processes
+        for text in said
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_watch_that_waits_for_its_turn_can_be_ended(root, number, code):
     """By Ctrl-C at once; SIGTERM asks for a last pass, which has its turn."""
     command = [sys.executable, "-m", "bench", "sync", "tiny", "--root", str(root), "--watch", "1"]
-    with (root / ".mlflow.lock").open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with Lease(root / ".mlflow.lease"):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert "waiting for it" in process.stderr.readline()
         process.send_signal(number)
         if code:
             assert process.wait(20) == code and "what is missing comes with the next sync" in process.stderr.read()
     assert process.wait(120) == code
-    assert code or len(by_run(projection.default_uri(root))) == 3
+    assert code or len(by_run(sync.default_uri(root))) == 3
 
 
 def test_a_last_pass_does_not_wait_for_ever(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mlflow_store, "LAST", 0.2)
-    with mlflow_store.one_writer(tmp_path), pytest.raises(KeyboardInterrupt), mlflow_store.one_writer(tmp_path, [signal.SIGTERM]):
+    told = mlflow_store.one_writer(tmp_path, [signal.SIGTERM])
+    with mlflow_store.one_writer(tmp_path), pytest.raises(KeyboardInterrupt), told:
         pass
-    assert f"process {os.getpid()} is writing" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"process {os.getpid()} on " in said and "what is missing comes with the next sync" in said
+
+
+def test_a_pass_that_was_killed_keeps_nobody_waiting(root):
+    """kill -9 leaves its lease behind; the next pass takes it at once and says nothing."""
+    code = "import sys, time\nfrom bench.tracking.store import one_writer\n"
+    code += "with one_writer(sys.argv[1]): print(1, flush=True); time.sleep(600)"
+    killed = subprocess.Popen([sys.executable, "-c", code, root], cwd=ROOT, stdout=subprocess.PIPE)
+    killed.stdout.readline()
+    killed.kill()
+    killed.communicate()
+    assert (root / ".mlflow.lease").is_file()
+    begun = time.monotonic()
+    with mlflow_store.one_writer(root):
+        assert time.monotonic() - begun < 5
+
+
+def test_a_pass_that_lost_its_lease_stops(root, monkeypatch):
+    """A machine that slept: another process took the lease over; what was projected until then stays."""
+    lease = root / ".mlflow.lease"
+
+    def overtaken(*args):
+        lease.write_text(lease.read_text().replace(f"pid={os.getpid()}", "pid=1"))
+        return cells.project_cell(*args)
+
+    monkeypatch.setattr(sync, "project_cell", overtaken)
+    with pytest.raises(sync.Unreachable, match=r"another process writes to MLflow now .*taken over by process 1 on"):
+        sync.sync(root, "tiny")
+    monkeypatch.undo()
+    lease.unlink(missing_ok=True)
+    assert sync.sync(root, "tiny").changed == 2
 
 
 def test_a_server_killed_in_the_middle_loses_and_duplicates_nothing(root, second, schema, monkeypatch):
-    """kill -9 with the points of a run in and its watermark not; the run goes back and on before the server returns."""
+    """kill -9 with the points of a run in and its tags not; the run goes back and on before the server returns."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     shutil.copy(schema, root / "server.db")
     port = free_port()
@@ -84,22 +118,22 @@ def test_a_server_killed_in_the_middle_loses_and_duplicates_nothing(root, second
             end(process)
 
     monkeypatch.setattr(MlflowClient, "log_batch", dying)
-    with pytest.raises(projection.Unreachable, match="stopped answering; nothing is lost"):
-        projection.sync(root, "tiny", uri)
+    with pytest.raises(sync.Unreachable, match="stopped answering; nothing is lost"):
+        sync.sync(root, "tiny", uri)
     monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
-    with pytest.raises(projection.Unreachable, match="does not answer"):
-        projection.sync(root, "tiny", uri)
-    for run in plan(suites.load(str(root / "tiny.yaml")))[:2]:
+    with pytest.raises(sync.Unreachable, match="does not answer"):
+        sync.sync(root, "tiny", uri)
+    for run in planned(root)[:2]:
         write(run.folder(root), run.config, 6, done=True, clock=5000.0)
     process = serve(root, port)
     try:
-        projection.sync(root, "tiny", uri)
-        assert projection.sync(root, "tiny", uri).changed == 0
+        sync.sync(root, "tiny", uri)
+        assert sync.sync(root, "tiny", uri).changed == 0
         found, names = histories(uri, clock=False), set(by_run(uri))
     finally:
         end(process)
-    projection.sync(root, "tiny")
-    assert found == histories(projection.default_uri(root), clock=False) and len(names) == 3
+    sync.sync(root, "tiny")
+    assert found == histories(sync.default_uri(root), clock=False) and len(names) == 3
 
 
 class Slow(BaseHTTPRequestHandler):
@@ -109,8 +143,12 @@ class Slow(BaseHTTPRequestHandler):
 
     def _pass(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = Request(f"http://127.0.0.1:{self.target}{self.path}", body or None, method=self.command,
-                          headers={"Content-Type": self.headers.get("Content-Type", "application/json")})
+        request = Request(
+            f"http://127.0.0.1:{self.target}{self.path}",
+            body or None,
+            method=self.command,
+            headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
+        )
         try:
             with urlopen(request, timeout=60) as answer:
                 status, content = answer.status, answer.read()
@@ -147,8 +185,8 @@ def test_a_slow_server_gets_nothing_twice(root, second, schema, monkeypatch):
     def project():
         for _ in range(20):
             try:
-                return projection.sync(root, "tiny", f"http://127.0.0.1:{slow.server_port}")
-            except projection.Unreachable:
+                return sync.sync(root, "tiny", f"http://127.0.0.1:{slow.server_port}")
+            except sync.Unreachable:
                 continue
         raise AssertionError("never done")
 
@@ -161,8 +199,8 @@ def test_a_slow_server_gets_nothing_twice(root, second, schema, monkeypatch):
         slow.shutdown()
         end(process)
     assert Slow.count > 10
-    projection.sync(root, "tiny")
-    assert found == histories(projection.default_uri(root), clock=False)
+    sync.sync(root, "tiny")
+    assert found == histories(sync.default_uri(root), clock=False)
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -182,13 +220,19 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize(("status", "body", "message"), [
-    (403, "<html>\nno</html>", "refuses with status 403"), (404, "<html></html>", "refuses with status 404"),
-    (401, '{"error_code": "UNAUTHENTICATED", "message": "who\\nare you"}', "refuses with status 401: UNAUTHENTICATED: who are you"),
-    (403, '{"detail": "keep out"}', "refuses: {'detail': 'keep out'}"),
-    (503, "later", "answers with status 503; nothing is lost, sync again"),
-    (200, "<html>\nlog in</html>", "answers, but not as an MLflow server does"), (200, "{}", "answers, but not as an MLflow server does"),
-    (200, '{"experiment": 3}', "answers, but not as an MLflow server does")])
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (403, "<html>\nno</html>", "refuses with status 403"),
+        (404, "<html></html>", "refuses with status 404"),
+        (401, '{"error_code": "UNAUTHENTICATED", "message": "who\\nare you"}', "refuses: UNAUTHENTICATED: who are you"),
+        (403, '{"detail": "keep out"}', "refuses: {'detail': 'keep out'}"),
+        (503, "later", "answers with status 503; nothing is lost, sync again"),
+        (200, "<html>\nlog in</html>", "answers, but not as an MLflow server does"),
+        (200, "{}", "answers, but not as an MLflow server does"),
+        (200, '{"experiment": 3}', "answers, but not as an MLflow server does"),
+    ],
+)
 def test_a_server_that_refuses_is_one_line_that_says_so(root, monkeypatch, status, body, message):
     """Of the kind after which `sync --watch` goes on: proxies come and go."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -197,28 +241,41 @@ def test_a_server_that_refuses_is_one_line_that_says_so(root, monkeypatch, statu
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with pytest.raises(projection.Unreachable, match=f"tracking address: http://me:\\*\\*\\*@127.0.0.1:{server.server_port} {message}") as caught:
-            projection.sync(root, "tiny", f"http://me:secret@127.0.0.1:{server.server_port}")
+        with pytest.raises(
+            sync.Unreachable,
+            match=f"tracking address: http://me:\\*\\*\\*@127.0.0.1:{server.server_port} {message}",
+        ) as caught:
+            sync.sync(root, "tiny", f"http://me:secret@127.0.0.1:{server.server_port}")
     finally:
         server.shutdown()
     assert "\n" not in str(caught.value) and "secret" not in str(caught.value) and "restore" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("uri", "message"), [
-    ("ftp://x", "tracking address: 'ftp://x' is unknown; choose from sqlite"), ("http://127.0.0.1:1", "does not answer"),
-    ("http://127.0.0.1:x", "does not answer"), ("sqlite:", "'sqlite:' is no database's .*choose from sqlite:///FILE"),
-    ("postgresql://me:secret@h/d", r"postgresql://me:\*\*\*@h/d needs the Python module psycopg"), ("mysql://h/d", "needs the Python module"),
-    ("sqlite:////nowhere/at/all.db", "cannot be opened .*unable to open"), ("sqlite:////dev/null/x", "cannot be opened"),
-    (f"sqlite:///{__file__}", "cannot be opened .*not a database")])
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("ftp://x", "tracking address: 'ftp://x' is unknown; choose from sqlite"),
+        ("http://127.0.0.1:1", "does not answer"),
+        ("http://127.0.0.1:x", "does not answer"),
+        ("sqlite:", "sqlite: is no database's address .*choose from sqlite:///FILE"),
+        ("postgresql://me:secret@h/d", r"postgresql://me:\*\*\*@h/d needs the Python module psycopg"),
+        ("mysql://h/d", "needs the Python module"),
+        ("sqlite:////nowhere/at/all.db", "cannot be opened .*unable to open"),
+        ("sqlite:////dev/null/x", "cannot be opened"),
+        (f"sqlite:///{__file__}", "cannot be opened .*not a database"),
+    ],
+)
 def test_an_address_that_leads_nowhere_is_one_line(root, uri, message):
     with pytest.raises(BadInput, match=message) as caught:
-        projection.sync(root, "tiny", uri)
+        sync.sync(root, "tiny", uri)
     assert "\n" not in str(caught.value)
 
 
 def test_an_experiment_deleted_in_mlflow_is_one_line(root):
-    projection.sync(root, "tiny")
-    client = MlflowClient(projection.default_uri(root))
+    sync.sync(root, "tiny")
+    client = MlflowClient(sync.default_uri(root))
     client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
-    with pytest.raises(BadInput, match="experiment 'tiny' was deleted in MLflow; bring it back with: mlflow experiments restore"):
-        projection.sync(root, "tiny")
+    with pytest.raises(
+        BadInput, match="experiment 'tiny' was deleted in MLflow; bring it back with: mlflow experiments restore"
+    ):
+        sync.sync(root, "tiny")

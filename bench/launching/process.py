@@ -1,0 +1,161 @@
+"""One fresh process per run, and per rank of a run; what goes wrong in it is that run's alone.
+
+Nothing heavy is imported here, so that the forkserver can be started first and import while the command line plans.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import BadInput
+from reports.records.lease import Held
+
+if TYPE_CHECKING:
+    from bench.runs.run_spec import Run
+
+# glibc hands freed memory back to the kernel, and takes it again page by page at the next step, unless told to keep it.
+HEAP = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+
+WARNINGS = (signal.SIGTERM, signal.SIGUSR2)
+PEERS = 5.0  # seconds in which a rank whose peer is gone is told to leave
+
+
+class Exit(IntEnum):
+    """How the process of a run ends."""
+
+    DONE = 0  # the run has its result
+    FAILED = 1  # its error.json says why
+    BAD_INPUT = 2  # one line on stderr
+    HELD = 75  # another process trains it
+    LEFT = 76  # it was told to leave, and saved
+
+
+@contextmanager
+def held_back(*signals: signal.Signals) -> Iterator[None]:
+    """These signals wait meanwhile, and what is started here begins with them blocked."""
+    resource_tracker.ensure_running()  # its start would let them through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def warm_up() -> None:
+    """Start the forkserver. It takes neither Ctrl-C nor warnings, and ends with this process."""
+    for name, value in HEAP.items():
+        os.environ.setdefault(name, value)
+    forkserver.set_forkserver_preload(["bench.launching.preload"])
+    with held_back(signal.SIGINT, *WARNINGS):
+        forkserver.ensure_running()
+
+
+def start(run: Run, root: Path, data: Path, devices: str | None = None) -> list[BaseProcess]:
+    """Start the processes of a run, rank 0 first; more than one of them meet over a free port of this machine.
+
+    devices: the value of CUDA_VISIBLE_DEVICES, None to leave it.
+    """
+    warm_up()
+    count = run.execution.processes
+    shared = {"CUDA_VISIBLE_DEVICES": devices} if devices is not None else {}
+    if count > 1:
+        shared |= {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    context = multiprocessing.get_context("forkserver")
+    processes: list[BaseProcess] = []
+    for rank in range(count):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {}
+        process = context.Process(target=_main, args=(run, root, data, shared | own, time.time()), daemon=True)
+        _begin(process)
+        processes.append(process)
+    return processes
+
+
+def _begin(process: BaseProcess) -> None:
+    """Start a process; through another forkserver if the one that was asked has just been killed."""
+    for patience in (0.1, 1.0, None):
+        try:
+            process.start()
+            return
+        except (EOFError, ConnectionError):
+            if patience is None:
+                raise
+            time.sleep(patience)
+            warm_up()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _main(run: Run, root: Path, data: Path, environment: dict[str, str], started: float) -> None:
+    """What the process does. It leaves Ctrl-C to its parent, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(environment)
+    code = _train(run, root, data, time.time() - started)
+    sys.stderr.flush()
+    if "RANK" in environment:
+        os._exit(code)  # no rank waits for another any more
+    sys.exit(code)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(Exit.FAILED)
+
+
+def _train(run: Run, root: Path, data: Path, startup: float) -> Exit:
+    from bench.training import distributed
+    from bench.training.trainer import follow_run, train_run
+    from bench.training.warning import Leaving, Warning
+
+    warning = Warning().listen()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WARNINGS)  # blocked since the forkserver began
+    try:
+        if run.execution.processes > 1:
+            distributed.join(run.spec.device)
+        if distributed.rank():
+            follow_run(run, root, data, warning)
+        else:
+            train_run(run, root, data, warning, startup)
+    except Held:
+        return Exit.HELD
+    except Leaving:
+        return Exit.LEFT
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return Exit.BAD_INPUT
+    except Exception as error:
+        if run.execution.processes > 1:  # another rank may have left or died: then this one is told to leave
+            time.sleep(PEERS)
+            if warning.given:
+                return Exit.LEFT
+        return _fail(run, root, error)
+    return Exit.DONE
+
+
+def _fail(run: Run, root: Path, error: Exception) -> Exit:
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    print(f"{run.id}: failed: {line}", file=sys.stderr)
+    try:
+        run.folder(root).fail(error)
+    except OSError as second:  # a full disk: the run stays open, and the next command resumes it
+        print(f"{run.id}: could not be marked as failed: {second}", file=sys.stderr)
+    return Exit.FAILED

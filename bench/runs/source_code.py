@@ -1,0 +1,50 @@
+"""The code that runs: its files, their digest, and the state of the checkout that it comes from."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from reports.records.files import read_json
+
+TREE = Path(__file__).parents[2]
+PACKAGES = ("bench", "models", "datasets", "reports")
+KINDS = (".py", ".yaml", ".css", ".html")
+GIT = "git.json"  # in a snapshot: the state of the checkout that it was taken from
+
+
+def files(tree: Path = TREE) -> list[Path]:
+    """Every file of the code, sorted, relative to `tree`; suites and cluster profiles are input, not code."""
+    found = [p.relative_to(tree) for package in PACKAGES for p in (tree / package).rglob("*") if p.suffix in KINDS]
+    return sorted(path for path in found if path.parts[:2] not in (("bench", "suites"), ("bench", "clusters")))
+
+
+@functools.cache
+def digest(tree: Path = TREE) -> str:
+    """blake2b over names and bytes of the code."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in files(tree):
+        total.update(f"{path.as_posix()}\0".encode() + hashlib.blake2b((tree / path).read_bytes()).digest())
+    return total.hexdigest()
+
+
+@functools.cache
+def git_state() -> dict[str, Any]:
+    """Commit, and whether the tree differs from it; None without a checkout. A snapshot tells its origin."""
+    if (TREE / GIT).is_file():
+        recorded: dict[str, Any] = read_json(TREE / GIT)
+        return recorded
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(TREE), *words], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

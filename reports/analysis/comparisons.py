@@ -1,0 +1,210 @@
+"""One arm against the baseline in one cell: paired differences of the log images to the band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from reports.analysis import verdicts
+from reports.analysis.curves import TIE, Array, Curve, LogTimes, as_levels, log_times
+from reports.analysis.planning import ALPHA, Plan, Planned, deviation_interval, plan
+
+EXACT_PAIRS = 13  # sign flips: up to here all 2^n are tried
+DRAWN_FLIPS = 9_999  # beyond
+
+Both = tuple[float, float]  # baseline, arm
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its two-sided interval; nan where there is none."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One seed: L, the log images to the band, of baseline and arm, and d = L_baseline - L_arm."""
+
+    seed: int
+    baseline: float
+    arm: float
+    d: float
+
+
+@dataclass(frozen=True)
+class Level:
+    """One distance of the band: the speedup to it alone with its 95 % interval, and how many runs did not reach it."""
+
+    distance: float
+    speedup: Interval
+    censored: tuple[int, int]  # runs of baseline and arm
+
+
+@dataclass(frozen=True)
+class Final:
+    """Distances at the full budget, of the n pairs that both finished there."""
+
+    n: int
+    baseline: float  # mean over seeds
+    arm: float
+    ratio: Interval  # arm / baseline, geometric mean, 95 %
+
+
+@dataclass(frozen=True)
+class Comparison(Planned):
+    """One arm in one cell. Ratios are baseline over arm: above 1 the arm is faster. Intervals are 95 % and descriptive.
+
+    Shares and counts are of baseline and arm. Without pairs, numbers are nan.
+    """
+
+    speedup: float  # exp of the mean of d
+    low: float  # Student's t on d; nan below three pairs or without variance
+    high: float
+    verdict: str  # of this cell alone
+    n: int  # pairs used
+    mean: float  # of d
+    sd: Interval  # of d, with its chi-square interval; nan below two pairs, 0 where they differ by rounding only
+    plan: Plan
+    censored: Both  # share of levels not reached
+    below: Both  # share of levels that the first evaluation is below already
+    reached: tuple[int, int]  # runs that reached the band's bottom
+    pairs: tuple[Pair, ...]
+    levels: tuple[Level, ...]
+    final: Final
+    correlation: float  # of L within pairs; nan below three pairs or where one side does not vary
+    sign_flip: float  # two-sided p of the mean of d; nan below two pairs or without variance
+    sign_flip_method: str  # exact | sampled | no variance | points only
+    missing: tuple[int, ...]  # seeds left out because a run is missing
+    diverged: tuple[tuple[int, ...], tuple[int, ...]]  # seeds whose runs count as not reached at every level
+
+    @property
+    def d(self) -> Array:
+        """The log ratios (n,), in the order of seeds."""
+        return np.array([pair.d for pair in self.pairs], dtype=float)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest d: where an arm fails in some seeds, the interval flatters it."""
+        return float(self.d.min()) if self.n else math.nan
+
+
+def compare(
+    baseline: Sequence[Curve], arm: Sequence[Curve], levels: ArrayLike, budget: float, first: float | None = None
+) -> Comparison:
+    """Compare two lists of curves, paired by seed, on the images they need to the band within `budget` images.
+
+    levels: distances of the band (K,), or one number for a single target. first: the first planned evaluation; by
+    default the earliest of any curve. ValueError for a seed given twice, or a number that is not positive and finite.
+    """
+    goals = as_levels(levels)
+    for name, value in (("budget", budget), ("first", first)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name}: {value!r} must be a positive, finite number of images")
+    used, missing = _match(baseline, arm)
+    starts = [curve.points[0][0] for both in used for curve in both if len(curve.points[0])]
+    start = min(first or min(starts, default=budget), budget)
+    base, other = ([log_times(both[side], goals, start, budget) for both in used] for side in (0, 1))
+    sides = zip(used, base, other, strict=True)
+    pairs = tuple(Pair(run.seed, b.mean, a.mean, b.mean - a.mean) for (run, _), b, a in sides)
+    d = np.array([pair.d for pair in pairs], dtype=float)
+    interval, sd = ratio(d), deviation(d)
+    censored = (_share([t.censored for t in base]), _share([t.censored for t in other]))
+    p, method = sign_flip(d)
+    diverged = [tuple(both[side].seed for both in used if both[side].status == "diverged") for side in (0, 1)]
+    return Comparison(
+        interval.value,
+        interval.low,
+        interval.high,
+        verdict=verdicts.verdict(interval.low, interval.high, len(d), censored),
+        n=len(d),
+        mean=float(d.mean()) if len(d) else math.nan,
+        sd=sd,
+        plan=plan([sd.value], [len(d)]),
+        censored=censored,
+        below=(_share([t.below for t in base]), _share([t.below for t in other])),
+        reached=(sum(not t.censored[-1] for t in base), sum(not t.censored[-1] for t in other)),
+        pairs=pairs,
+        levels=tuple(_level(base, other, k, float(goal)) for k, goal in enumerate(goals)),
+        final=_final(used),
+        correlation=_correlation(pairs),
+        sign_flip=p,
+        sign_flip_method=method,
+        missing=missing,
+        diverged=(diverged[0], diverged[1]),
+    )
+
+
+def ratio(logs: Array, level: float = 1 - ALPHA) -> Interval:
+    """exp of the mean of log ratios (n,); Student's t interval from three on, unless they differ by rounding only."""
+    if len(logs) < verdicts.INTERVAL_PAIRS or np.ptp(logs) <= TIE:
+        return Interval(math.exp(logs.mean())) if len(logs) else Interval()
+    interval = stats.ttest_1samp(logs, 0.0).confidence_interval(level)
+    return Interval(math.exp(logs.mean()), float(np.exp(interval.low)), float(np.exp(interval.high)))
+
+
+def sign_flip(d: Array) -> tuple[float, str]:
+    """Two-sided p of the mean of d (n,) under flips of signs, and how it was computed; nan without variance."""
+    if len(d) < 2:
+        return math.nan, verdicts.POINTS
+    if np.ptp(d) <= TIE:
+        return math.nan, verdicts.NO_VARIANCE
+    exact = len(d) <= EXACT_PAIRS
+    draws = math.inf if exact else DRAWN_FLIPS
+    test = stats.permutation_test((d,), np.mean, permutation_type="samples", vectorized=True, n_resamples=draws, rng=0)
+    return float(test.pvalue), "exact" if exact else "sampled"
+
+
+def deviation(d: Array) -> Interval:
+    """Standard deviation of d (n,) with its 95 % chi-square interval; nan below two values."""
+    if len(d) < 2:
+        return Interval()
+    sd = 0.0 if np.ptp(d) <= TIE else float(d.std(ddof=1))
+    return Interval(sd, *deviation_interval(sd, len(d) - 1))
+
+
+def _match(baseline: Sequence[Curve], arm: Sequence[Curve]) -> tuple[list[tuple[Curve, Curve]], tuple[int, ...]]:
+    """The pairs in the order of seeds, and the seeds that a missing run leaves out."""
+    sides: list[dict[int, Curve]] = [{}, {}]
+    for name, side, curves in (("baseline", sides[0], baseline), ("arm", sides[1], arm)):
+        for curve in curves:
+            if curve.seed in side:
+                raise ValueError(f"{name}: seed {curve.seed} is given twice; each pair has a seed of its own")
+            side[curve.seed] = curve
+    here = [{seed for seed, curve in side.items() if curve.status != "missing"} for side in sides]
+    both, either = here[0] & here[1], set(sides[0]) | set(sides[1])
+    return [(sides[0][seed], sides[1][seed]) for seed in sorted(both)], tuple(sorted(either - both))
+
+
+def _share(flags: Sequence[NDArray[np.bool_]]) -> float:
+    return float(np.mean(flags)) if flags else math.nan
+
+
+def _level(base: Sequence[LogTimes], arm: Sequence[LogTimes], k: int, goal: float) -> Level:
+    d = np.array([b.values[k] - a.values[k] for b, a in zip(base, arm, strict=True)], dtype=float)
+    return Level(goal, ratio(d), (sum(bool(t.censored[k]) for t in base), sum(bool(t.censored[k]) for t in arm)))
+
+
+def _final(pairs: Sequence[tuple[Curve, Curve]]) -> Final:
+    """Of the pairs whose runs both came to the same last evaluation with a positive, finite distance."""
+    ends = [(b.points, a.points) for b, a in pairs if b.status == a.status == "complete"]
+    last = [(y[-1], v[-1]) for (x, y), (u, v) in ends if len(x) and len(u) and x[-1] == u[-1]]
+    good = np.array([both for both in last if 0 < min(both) <= max(both) < math.inf]).reshape(-1, 2)
+    if not len(good):
+        return Final(0, math.nan, math.nan, Interval())
+    base, arm = good.T
+    return Final(len(good), float(base.mean()), float(arm.mean()), ratio(np.log(arm) - np.log(base)))
+
+
+def _correlation(pairs: Sequence[Pair]) -> float:
+    sides = np.array([[pair.baseline for pair in pairs], [pair.arm for pair in pairs]])
+    if len(pairs) < verdicts.INTERVAL_PAIRS or np.ptp(sides, axis=1).min() <= TIE:
+        return math.nan
+    return float(stats.pearsonr(*sides).statistic)

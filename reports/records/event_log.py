@@ -1,0 +1,116 @@
+"""The event log of a run: append-only, one strict-JSON object per line, flushed at every evaluation and checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+TRAIN = b'{"event": "train"'  # how the lines begin that there are many of
+
+
+def encode(event: dict[str, Any]) -> str:
+    """One line of strict JSON; non-finite numbers become the strings nan, inf and -inf."""
+    return json.dumps(_finite(event), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+class EventLog:
+    """Appends events to a file. Only `cut` ever removes a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab")
+
+    def append(self, event: dict[str, Any], flush: bool = False) -> None:
+        """Add one event; with `flush` it is on the disk when this returns."""
+        self._file.write((encode(event) + "\n").encode())
+        self._file.flush()
+        if flush:
+            os.fsync(self._file.fileno())
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._file.tell()
+
+    def whole(self) -> int:
+        """Bytes up to the end of the last whole line; less than `size` if a sudden end cut the last one short."""
+        return self.path.read_bytes().rfind(b"\n") + 1
+
+    def cut(self, size: int) -> None:
+        """Remove what lies beyond `size` bytes, but keep its `resume` lines: they are the record of what happened."""
+        text = self.path.read_bytes()
+        kept = [line for line in text[size:].splitlines(keepends=True) if _is_resume(line)]
+        self._file.truncate(size)
+        self._file.seek(size)
+        for line in kept:
+            self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def flush(self) -> None:
+        """All of it is on the disk when this returns."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Flush to disk and close."""
+        self.flush()
+        self._file.close()
+
+
+def _is_resume(line: bytes) -> bool:
+    return line.startswith(b'{"event": "resume"') and line.endswith(b"}\n")
+
+
+def read_events(folder: Path, train: bool = True, live: bool = False) -> list[dict[str, Any]]:
+    """The events of a run. A torn last line is left out and said; ValueError names any other line that is broken.
+
+    train: whether to read `train` events, of which there are many. live: a run may be writing; a torn line is no news.
+    """
+    path = Path(folder) / "events.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    torn = lines.pop() != b""
+    events = []
+    for number, line in enumerate(lines, 1):
+        if not train and line.startswith(TRAIN) and line.endswith(b"}"):
+            continue
+        event = _event(line)
+        if event is not None:
+            events.append(event)
+        elif number == len(lines) and not torn:
+            torn = True
+        else:
+            raise ValueError(f"{path}: line {number} is broken; an interrupted run only ever tears its last line")
+    if torn and not live:
+        print(f"{path}: the last line is torn; left out", file=sys.stderr)
+    return events
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
+
+
+def number(value: Any) -> float:
+    """A number as events write it: nan, inf and -inf are strings; anything else that is no number is nan."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -1,0 +1,106 @@
+"""Tables and figures of README and docs, from runs/SUITE where it is complete, else from the committed reference.
+
+    python -m reports.report.embed README.md docs/*.md           write them (`make tables`)
+    python -m reports.report.embed --check README.md docs/*.md   exit 1 if one is stale against the reference
+
+A file says what it wants by a pair of comments; what lies between them is made:
+
+    <!-- table quick speedup -->              <!-- figure quick curves-digits-uvit-xs docs/curves.svg -->
+    <!-- end -->                              <!-- end -->
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from reports.records.suite_records import read
+from reports.report import reference
+from reports.report.build import build
+from reports.report.figures import figures
+from reports.report.page import put
+from reports.report.tables import table
+from reports.report.tree import Report
+
+WANTED = re.compile(
+    r"(?P<head><!-- (?P<kind>table|figure) (?P<suite>[\w.-]+) (?P<name>[\w.-]+)(?: (?P<path>[\w./-]+))? -->\n)"
+    r".*?(?P<end><!-- end -->)",
+    re.DOTALL,
+)
+WIDEST = 110  # characters of an embedded table
+
+Source = Callable[[str], Report]
+
+
+def latest(suite: str, root: Path | None) -> Report:
+    """The reference of a suite, made again from its sweep under `root` if that is complete; ValueError without one."""
+    if root and (root / suite / "suite.json").is_file():
+        records = read(root, suite)
+        if not records.missing and not records.unfinished:
+            reference.save(build(records))
+    if (found := reference.load(suite)) is None:
+        where = f"no reference in {reference.FOLDER}; complete its runs and call: make tables"
+        raise ValueError(f"suite: {suite!r} has {where}")
+    return found
+
+
+def renew(text: str, home: Path, source: Source) -> tuple[str, dict[Path, str]]:
+    """The text of a file in `home` with every table and figure made anew, and the files of its figures."""
+    files: dict[Path, str] = {}
+
+    def make(match: re.Match[str]) -> str:
+        report = source(match["suite"])
+        made = _table(report, match["name"]) if match["kind"] == "table" else _figure(report, match, home, files)
+        return f"{match['head']}{made}{match['end']}"
+
+    return WANTED.sub(make, text), files
+
+
+def _table(report: Report, name: str) -> str:
+    made = table(report, name)
+    text = made.markdown()
+    if (width := max(map(len, text.splitlines()), default=0)) > WIDEST:
+        what = f"{name!r} of {report.suite} is {width} characters wide, more than {WIDEST}"
+        raise ValueError(f"table: {what}: choose a narrower one")
+    return f"\n{text}\n{made.caption}\n\n"
+
+
+def _figure(report: Report, match: re.Match[str], home: Path, files: dict[Path, str]) -> str:
+    drawn = {figure.name: figure for figure in figures(report)}
+    if match["name"] not in drawn or not match["path"]:
+        raise ValueError(f"figure: {match['name']!r} needs a file and must be one of {', '.join(drawn)}")
+    path, figure = Path(match["path"]), drawn[match["name"]]
+    files[path] = figure.svg
+    return f"\n![{figure.group} {figure.title}]({os.path.relpath(path, home)})\n\n".replace(" ]", "]")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; paths are relative to where it is called, the root of the repository."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="where run folders lie (default: runs)")
+    parser.add_argument("--check", action="store_true", help="only say which tables are stale against the reference")
+    options = parser.parse_args(arguments)
+    source, stale = functools.cache(lambda suite: latest(suite, None if options.check else options.root)), []
+    try:
+        for path in options.files:
+            text, made = renew(path.read_text(encoding="utf-8"), path.parent, source)
+            for file, content in {path: text, **made}.items():
+                if options.check and (not file.is_file() or file.read_text(encoding="utf-8") != content):
+                    stale.append(f"{file}: stale; call: make tables")
+                elif not options.check:
+                    put(file, content)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(*stale, sep="\n", end="\n" * bool(stale))
+    return int(bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What the command line asks of a suite: its report, its checks, agreement with its reference, and one row per run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reports.records.suite_records import Records, read, with_baseline
+from reports.report import checks
+from reports.report.build import build, run_row
+from reports.report.build import progress as fallen
+from reports.report.formats import plural
+from reports.report.sentences import PROGRESS, progressed
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COLUMNS = [
+    "run", "dataset", "backbone", "method", "seed", "role", "status", "images", "final_fid", "seconds", "params",
+    "flops",
+]  # fmt: skip
+
+
+def write(root: Path | str, suite: str, out: Path | str | None = None, baseline: str | None = None) -> Path:
+    """Write report.json, index.html, report.md, tables/ (md, tex, csv) and figures/ (svg) to `out`; returns index.html.
+
+    out: by default ROOT/SUITE/report. baseline: another arm to compare with. ValueError if there is no run. A part of
+    a suite gives a report of that part.
+    """
+    from reports.report import page  # figures take a second to import, which `check` and `load` need not wait for
+
+    own = read(root, suite)
+    if not own.results:
+        raise ValueError(f"suite: {suite!r} has no run in {root} yet; start it with: python -m bench run {suite}")
+    records = with_baseline(own, baseline)
+    return page.write(build(records, records is own), records, Path(out) if out else own.folder / "report")
+
+
+def load(root: Path | str, suite: str) -> DataFrame:
+    """One row per listed run, in the suite's order, with COLUMNS; ValueError, one line, if there is no such suite.
+
+    role: pilot | paired | null | floor | tuning. status: see `State`; missing has no record. seconds: on the
+    training clock. flops: forward pass of one image.
+    """
+    import pandas
+
+    records = read(root, suite)
+    return pandas.DataFrame([asdict(run_row(records, listed)) for listed in records.suite.runs])[COLUMNS]
+
+
+def check(root: Path | str, suite: str) -> list[str]:
+    """One line per failed check; in a miniature suite also per cell whose training got nowhere.
+
+    A trial concludes nothing; a tenth of a published budget is far down the curve.
+    """
+    records = read(root, suite)
+    short = _progress(records) if records.suite.scale == "mini" and not records.suite.trial else {}
+    late = [f"{progressed(*one)}; more than a third is too small a suite" for one in short.items() if one[1] > PROGRESS]
+    return [*map(str, checks.failures(records)), *late]
+
+
+def agreement(root: Path | str, suite: str) -> tuple[list[str], str]:
+    """A line per speedup outside the committed reference, or that it is of another configuration; and one line that
+    counts the speedups or says why none was compared."""
+    found = build(read(root, suite)).reference
+    if found.refused:
+        return [f"reference: {found.note}"], ""
+    if found.note:
+        return [], f"not compared with the reference: {found.note}"
+    inside = found.compared - len(found.outside)
+    return found.outside, f"{inside} of {plural(found.compared, 'speedup')} within the reference's interval"
+
+
+def missing(root: Path | str, suite: str) -> str:
+    """How many runs of a suite are not there or not done; "" if none."""
+    records = read(root, suite)
+    counts = {"missing": len(records.missing), "not finished": len(records.unfinished)}
+    return ", ".join(f"{n} of {plural(len(records.suite.runs), 'run')} {what}" for what, n in counts.items() if n)
+
+
+def progress(root: Path | str, suite: str) -> list[str]:
+    """One line per cell whose baselines are done: how far the distance fell, by which `check` judges a miniature."""
+    return [progressed(cell, ratio) for cell, ratio in _progress(read(root, suite)).items()]
+
+
+def _progress(records: Records) -> dict[str, float]:
+    """By cell, where there are pilots and complete baselines."""
+    found = {cell.name: fallen(records, cell) for cell in records.suite.cells if records.suite.seeds.pilots}
+    return {cell: ratio for cell, ratio in found.items() if math.isfinite(ratio)}

@@ -1,0 +1,99 @@
+"""Writing a report to a folder: tables, figures, report.md, the self-contained page, and report.json."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from PIL import Image
+
+from reports.records.suite_records import Records
+from reports.report import formats, sections
+from reports.report.figures import INK, Figure, figures, style
+from reports.report.tables import inline, tables
+from reports.report.tree import Report, encode
+
+HERE = Path(__file__).parent
+SMALL = 640  # pixels: sample grids narrower than this are enlarged
+
+
+def write(report: Report, records: Records, folder: Path) -> Path:
+    """Write everything to `folder`; returns the path of index.html."""
+    drawn, made = figures(report), tables(report)
+    for name in ("figures", "tables"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for table in made:
+        put(folder / "tables" / f"{table.name}.md", f"{inline(table.caption)}\n\n{table.markdown()}")
+        put(folder / "tables" / f"{table.name}.tex", table.latex())
+        put(folder / "tables" / f"{table.name}.csv", table.csv())
+    for figure in drawn:
+        put(folder / "figures" / f"{figure.name}.svg", figure.svg)
+    groups: dict[str, list[Figure]] = {}
+    for figure in drawn:
+        groups.setdefault(figure.group, []).append(figure)
+    content = {
+        "r": report, "figures": groups, "tables": {one.name: one for one in made}, "grids": grids(records, report),
+        "sections": [(one, sections.filled(one.prose, report)) for one in sections.sections() if one.shown(report)],
+        "captions": {block.figure: sections.filled(block.caption, report) for block in sections.blocks()},
+        "colours": {arm: style(arm, report.arms).colour.replace(INK, "currentColor") for arm in report.arms},
+    }  # fmt: skip
+    put(folder / "report.md", render("page.md", **content))
+    put(folder / "index.html", render("page.html", **content))
+    put(folder / "report.json", encode(report))  # last: by it `sync` knows a report that is whole
+    return folder / "index.html"
+
+
+def render(template: str, **content: Any) -> str:
+    """A page from its template; nothing in it asks for anything over the network."""
+    strict: Any = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    loader, escaped = jinja2.FileSystemLoader(HERE), template.endswith(".html")
+    environment = jinja2.Environment(loader=loader, autoescape=escaped, **strict)
+    environment.filters |= {"inline": inline, "emphasised": emphasised}
+    css = Markup((HERE / "page.css").read_text(encoding="utf-8"))
+    return environment.get_template(template).render(css=css, say=formats, **content)
+
+
+def emphasised(text: str) -> Markup:
+    """Text with *words* emphasised."""
+    parts = text.split("*")
+    return Markup("").join(Markup("<em>{}</em>").format(part) if i % 2 else part for i, part in enumerate(parts))
+
+
+def grids(records: Records, report: Report) -> list[dict[str, str]]:
+    """The last sample grid of the first paired seed of every arm that has one, as data URIs; small ones enlarged."""
+    found, seen = [], set()
+    order = {run.run: i for i, run in enumerate(report.runs)}
+    paired = [run for run in report.runs if run.role == "paired"]
+    for run in sorted(paired, key=lambda run: (run.cell, report.arms.index(run.method), order[run.run])):
+        pictures = sorted((records.folder / run.run / "samples").glob("*.png"))
+        if pictures and (run.cell, run.method) not in seen:
+            seen.add((run.cell, run.method))
+            data = base64.b64encode(enlarged(pictures[-1])).decode()
+            row = {"cell": run.cell, "method": run.method, "seed": str(run.seed)}
+            found.append(row | {"images": f"{int(pictures[-1].stem):,}", "uri": f"data:image/png;base64,{data}"})
+    return found
+
+
+def enlarged(path: Path) -> bytes:
+    """A picture, in PNG; one of few pixels is made larger by the least whole number that brings it to SMALL."""
+    with Image.open(path) as picture:
+        times = -(-SMALL // picture.width)
+        if times == 1:
+            return path.read_bytes()
+        out = io.BytesIO()
+        larger = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+        larger.save(out, "PNG", optimize=True)
+        return out.getvalue()
+
+
+def put(path: Path, text: str) -> None:
+    """Write beside, then rename: whoever looks meanwhile sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,378 @@
+"""The tree of a report: every number of the tables, the figures and the page. report.json is exactly this tree.
+
+Numbers that do not exist are nan here and null in the file. `runs` names the run folders behind an entry's numbers.
+Ratios are baseline over arm, above 1 where the arm is faster, unless the comment says otherwise. What the statistics
+made (Comparison, Interval, NullTest, Pooled) stands in the tree as it is, described in `reports.analysis`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter
+
+from reports.analysis.comparisons import Comparison, Interval
+from reports.analysis.pooling import NullTest, Pooled
+from reports.records.files import read_json
+from reports.records.suite_records import Listed
+
+SCHEMA = 3  # version of this tree
+CLAIMED = 1.5  # the speedup of the paper's abstract
+NULL, FLOOR, PILOTS = "null arm", "noise floor", "pilots"  # how the report calls runs of these roles
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence of the report."""
+
+    text: str  # what holds
+    runs: list[str]  # that it rests on
+    method: str = ""  # the arm that it answers for
+    verdict: str = ""  # the word of that answer, with the scale
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Everything that a distance must be stated with."""
+
+    name: str  # "FID" for Inception, else "Frechet distance (extractor)"
+    extractor: str  # name of the feature network
+    extractor_digest: str | None  # sha256 of its weights
+    samples: int  # generated images per evaluation
+    reference: str  # name of the reference set
+    reference_size: int | None  # images in it
+    reference_digest: str | None  # sha256 of its statistics
+    resize: str | None  # of images for the extractor
+    quantisation: str  # of the samples, before they are measured
+    sampler: str  # name of the sampler
+    nfe: int | None  # function evaluations per sample
+    ema: str  # of the weights that are sampled from
+
+
+@dataclass(frozen=True)
+class Band:
+    """The frozen target band of a cell, as in protocol.json."""
+
+    pilots: list[str]  # runs that it was derived from
+    levels: list[float]  # distances, largest first
+    images: list[float]  # where the pilots' fit reaches them
+    top: float | None  # largest level
+    bottom: float | None  # smallest level
+    first: float | None  # first planned evaluation, images
+    budget: float  # images
+    noise_sd: float | None  # standard deviation of one evaluation's log distance over sampling seeds
+    floor_ratio: float | None  # smallest speedup that can be read
+    usable: bool  # whether the cell enters pooled numbers
+    reason: str | None  # why it does not
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What belongs to a cell, a dataset with a backbone, and to no arm."""
+
+    cell: str  # dataset/backbone
+    dataset: str  # its dataset
+    backbone: str  # its backbone
+    tau: float  # budget, training images
+    evaluations: int  # planned per run
+    band: Band | None  # null: not frozen yet
+    state: str  # "usable", or why the cell is in no pooled number
+    measure: Measure | None  # null as long as no run has begun
+    progress: float  # mean over baselines: distance at the end over that after a tenth of the budget
+    noise: float  # coefficient of variation of an evaluation over sampling seeds, mean over the pilots
+    runs: list[str]  # that the numbers of this entry were made from
+
+
+class Shown:
+    """What has a speedup, or a reason why not."""
+
+    result: Any  # null: withheld, or no band yet
+
+    @property
+    def shown(self) -> Interval:
+        """The speedup with its interval; nan where there is none."""
+        one = self.result
+        return Interval(one.speedup, one.low, one.high) if one else Interval()
+
+
+@dataclass(frozen=True)
+class Arm(Shown):
+    """An arm, the null arm or the noise floor in a cell, compared with the baseline."""
+
+    cell: str  # dataset/backbone
+    method: str  # label of the method, "null arm" or "noise floor"
+    role: str  # paired, null or floor
+    runs: list[str]  # of both sides
+    withheld: str  # the failed check for which no number is shown; "" if numbers are shown
+    result: Comparison | None  # null: withheld, or no band yet
+    images: tuple[float, float]  # to the band, geometric means of baseline and arm
+    seconds: Interval  # the speedup in training seconds at each run's mean pace, 95 %
+    flops: Interval  # the speedup in floating-point operations, 95 %
+
+
+@dataclass(frozen=True)
+class Pool(Shown):
+    """An arm over all usable cells."""
+
+    method: str  # label of the arm
+    result: Pooled | None  # with the one deciding interval; null: a check failed in a cell, or no cell has a band
+    withheld: str  # why there is no result
+    claim: str  # verdict about the 1.5x of the paper's abstract
+    runs: list[str]  # of the cells in it
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation of d, the log speedup, of the noise floor, an arm or the null arm."""
+
+    cell: str  # dataset/backbone, or "all cells": pooled by degrees of freedom
+    method: str  # label of the arm, "null arm" or "noise floor"
+    sd: Interval  # with its 95 % chi-square interval
+    pairs: int  # behind it
+
+
+@dataclass(frozen=True)
+class Control:
+    """The positive control over the usable cells: baselines slowed down by a factor, against the unchanged null arm."""
+
+    factor: float  # of the images
+    result: Pooled  # what comes out
+
+
+@dataclass(frozen=True)
+class Line:
+    """Something over something, of an arm in a cell: what the figures draw."""
+
+    cell: str  # dataset/backbone, or a family of backbones
+    method: str  # label of the arm; "pilots" for the pilots
+    what: str  # distance, levels, or what was probed: see sections.yaml
+    name: str  # in the legend
+    x: list[float]  # training images, levels, blocks, skips or diffusion times
+    middle: list[float]  # geometric mean over seeds
+    low: list[float]  # lower end of its band; the lowest seed where nothing else is said
+    high: list[float]  # upper end
+    seeds: list[int]  # number of seeds at each point
+    runs: list[str]  # behind the line
+
+
+@dataclass(frozen=True)
+class Run(Listed):
+    """One listed run, as suite.json has it, and its result."""
+
+    status: str = "missing"  # complete, diverged, running or missing
+    reason: str | None = None  # why it diverged
+    images: int = 0  # trained so far
+    seconds: float = math.nan  # on the training clock
+    resumes: int = 0  # how often it was taken up again
+    params: int | None = None  # parameters of the network, its method included
+    flops: float | None = None  # forward pass of one image
+    final_fid: float = math.nan  # distance at the full budget
+    unread: int = 0  # evaluations without a finite distance
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """One check."""
+
+    check: str  # its name
+    rule: str  # what must hold
+    failed: int  # number of failures
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed check."""
+
+    cell: str  # dataset/backbone
+    method: str  # the arm that it touches; "" for all
+    check: str  # its name
+    field: str  # of the records
+    runs: list[str]  # that fail, or of the failing pair
+    what: str  # what was found
+
+    def __str__(self) -> str:
+        return f"{self.cell}: {self.check}: {self.field}: {self.what} ({', '.join(self.runs)})"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network of an arm in a cell."""
+
+    cell: str  # dataset/backbone
+    method: str  # its method
+    params: int | None  # all parameters
+    method_params: int | None  # of the method
+    flops: float | None  # forward pass of one image, two per multiply-add
+    size: float  # parameters over those of the dataset's first backbone with the same method
+    cost: float  # FLOPs over those of that backbone
+    runs: list[str]  # with this network
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper about a method, and what the suite says of it."""
+
+    id: str  # name of the claim
+    method: str  # that it is tested for; "" if for none
+    text: str  # the claim in our words
+    source: str  # where it stands; "unverified" if it is only recalled
+    rule: str  # when it holds
+    probes: bool  # whether probes measure it
+    level: float  # of its intervals
+    verdict: str  # the word
+    estimate: str  # the number that decides, with its interval
+    evidence: str  # the numbers in words: arms with all parameters, over how many cells, how many runs diverged
+    runs: list[str]  # behind the evidence
+    published: list[str]  # figures from outside beside it, each called published, computed or unverified
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What the probes measured of an arm in a cell: geometric means over seeds, of the second half of training."""
+
+    cell: str  # dataset/backbone
+    method: str  # the arm
+    skips: int  # long skips of the network, N
+    n: int  # seeds
+    runs: list[str]  # their names
+    kappas: list[float] | None  # factors, shallowest skip first; null for a method without fixed ones
+    sum_squares: float  # the theory's sum of kappa_j^2; null without fixed factors
+    bound: float  # the theory's bound on the response with all Lipschitz constants 1: sum of kappa_j + 1
+    values: dict[str, float]  # by name of the probe; feature_start, feature_shallowest: of the shallowest decoder block
+    spikes: float  # of the loss: how many, mean over seeds
+    largest_spike: float  # loss over the median before it, the largest of all seeds; 1: none
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Growth of the feature norm with the number N of long skips, in a family of backbones: exponents p of N^p."""
+
+    family: str  # dataset/family
+    method: str  # the arm
+    n: int  # seeds
+    predicted: float  # by theory; null for gates
+    exponents: dict[str, Interval]  # 95 %; start: initial weights, late: second half, mean: its mean over blocks
+    runs: list[str]  # behind them
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Spearman's correlations of the theory's predictions with what was measured, over the arms with fixed factors."""
+
+    cell: str  # dataset/backbone; "mean" over the cells
+    rho: dict[str, float]  # by quantity
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What the probes of a suite say."""
+
+    rows: list[Probed]  # per cell and arm
+    growth: list[Growth]  # per family and arm
+    ranks: list[Rank]  # per cell, then over cells
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement with the committed result of this suite."""
+
+    note: str  # why nothing was compared; "" if something was
+    compared: int  # number of speedups
+    outside: list[str]  # a sentence per speedup outside its prediction interval
+    refused: bool = False  # whether the reference is of another configuration or schema
+
+
+@dataclass(frozen=True)
+class Report:
+    """report.json."""
+
+    schema: int  # version of this tree
+    protocol: int  # version of the measurement protocol
+    suite: str  # name of its folder
+    title: str  # of the suite
+    scale: str  # mini or full
+    baseline: str  # what the arms are compared with
+    null_method: str  # what the null arm trains
+    arms: list[str]  # labels, the baseline among them
+    seeds: dict[str, list[int]]  # by role
+    level: float  # of the deciding intervals: 1 - .05 / number of planned arms
+    banner: str  # "" unless the null arm failed
+    question: str  # what the suite asks
+    answers: list[Note]  # one per arm
+    notes: list[Note]  # what stands in the way of the answers, and the rest that holds
+    cells: list[Cell]  # per dataset and backbone
+    comparisons: list[Arm]  # per cell: every arm, the null arm, the noise floor
+    pooled: list[Pool]  # per arm
+    null: NullTest | None  # the null arm over cells; null: none of its runs can be compared
+    spreads: list[Spread]  # per cell and over cells
+    controls: list[Control]  # the positive control, per factor
+    lines: list[Line]  # what the figures draw
+    checks: list[CheckRow]  # all of them
+    failures: list[Failure]  # of checks
+    missing: list[str]  # listed runs without a result
+    diverged: list[str]  # runs that ended in a loss that is not finite
+    runs: list[Run]  # every listed run
+    networks: list[Network]  # per cell and method
+    claims: list[Claim]  # of the paper, judged; empty against another baseline
+    stability: Stability | None  # what probes measured; null for a suite without them
+    made: dict[str, str]  # how it was made, each value once
+    reference: Agreement  # with the committed result
+
+
+Kind = TypeVar("Kind")
+Numbers = Sequence[float]
+
+
+def line(
+    cell: str, method: str, what: str, x: Numbers, three: Sequence[Numbers], seeds: list[int], runs: list[str],
+    name: str = "",
+) -> Line:  # fmt: skip
+    """A line from its middle, low and high values, to the six digits that a figure shows."""
+    middle, low, high = ([float(f"{value:.6g}") for value in values] for values in three)
+    return Line(cell, method, what, name or method, list(map(float, x)), middle, low, high, seeds, runs)
+
+
+def encode(content: object) -> str:
+    """A dataclass as strict JSON, one line per entry of a list, so that two files can be compared line by line."""
+    plain = json.loads(TypeAdapter(type(content)).dump_json(content))
+
+    def lines(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return "[\n" + ",\n".join("  " + json.dumps(item, ensure_ascii=False) for item in value) + "\n ]"
+        return json.dumps(value, ensure_ascii=False)
+
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {lines(value)}" for key, value in plain.items()) + "\n}\n"
+
+
+def decode(path: Any) -> Report:
+    """The tree in a file; ValueError, one line, if it is of another schema."""
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else content
+        raise ValueError(f"{path}: schema {found!r}, this reader knows {SCHEMA}; make it again with: make tables")
+    return restore(Report, content)
+
+
+def restore(kind: type[Kind], value: Any) -> Kind:
+    """What `encode` wrote, as its type says: null is nan where a number belongs."""
+    found: Any = value
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is float:
+        found = math.nan if value is None else float(value)
+    elif dataclasses.is_dataclass(kind):
+        found = kind(**{key: restore(hint, value[key]) for key, hint in get_type_hints(kind).items()})
+    elif origin is tuple and inner[-1] is not Ellipsis:
+        found = tuple(restore(one, item) for one, item in zip(inner, value, strict=True))
+    elif origin in (list, tuple):
+        found = origin(restore(inner[0], item) for item in value)
+    elif origin is dict:
+        found = {key: restore(inner[1], item) for key, item in value.items()}
+    elif origin is UnionType and value is not None:
+        found = restore(inner[0], value)
+    return found  # type: ignore[no-any-return]

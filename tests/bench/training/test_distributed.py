@@ -1,0 +1,154 @@
+"""Several processes of one run: the same draws, one owner, and an end together."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_suite import TINY
+
+from bench.launching import coordinator, local
+from bench.launching.coordinator import Coordinator
+from bench.planning.plan import plan
+from bench.planning.suite_file import load
+from bench.runs.run_spec import Run
+from reports.records import lease
+from reports.records.lease import Held, Lease
+from reports.records.run_folder import RunFolder, State
+
+TWICE = {"evaluation": TINY["evaluation"] | {"count": 2, "repeats": 0}, "arms": ["none"]}
+
+
+def train(path: str, root: Path, data: Path) -> int:
+    """Train one pilot; what a coordinator returns."""
+    runs = plan(load(path))
+    return Coordinator(runs, root, data).train(runs[:1])
+
+
+def coordinate(path: str, root: Path, data: Path) -> None:
+    """A coordinator that is busy for half a second when a process has ended."""
+    end = coordinator._end
+    coordinator._end = lambda *words: (time.sleep(0.5), end(*words))[1]
+    raise SystemExit(train(path, root, data))
+
+
+def lines(folder: RunFolder) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in folder.events.read_text().splitlines()]
+
+
+def numbers(folder: RunFolder) -> list[Any]:
+    """What must not depend on interruptions."""
+    return [(e["event"], e["images"], e.get("loss"), e.get("fid")) for e in lines(folder) if e["event"] != "resume"]
+
+
+def at_work(run: Run, root: Path) -> RunFolder:
+    """Waits until the run has saved a checkpoint."""
+    folder, until = run.folder(root), time.monotonic() + 120
+    while not list(folder.checkpoints.glob("*.pt")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return folder
+
+
+@pytest.fixture
+def begun(tiny, tmp_path, data):
+    """A pilot on two processes under way in a process of its own: (path, run, folder, coordinating process)."""
+    path = tiny(processes=2, budget=3200, checkpoints=50, **TWICE)
+    run = plan(load(path))[0]
+    worker = multiprocessing.get_context("spawn").Process(target=coordinate, args=(path, tmp_path, data))
+    worker.start()
+    yield path, run, at_work(run, tmp_path), worker
+    worker.kill()
+    worker.join()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_draw_the_same_and_agree(tiny, tmp_path, data, accumulate):
+    """The same run on one process and on two: the same images, times and noise; losses to 1e-4 over 20 steps."""
+    found = {}
+    for processes in (1, 2):
+        parts = accumulate if processes == 2 else 1
+        path = tiny(f"on{processes}", processes=processes, accumulate=parts, budget=640, **TWICE)
+        assert train(path, tmp_path, data) == 0
+        found[processes] = lines(plan(load(path))[0].folder(tmp_path))
+    one, two = ([event for event in found[n] if event["event"] in ("train", "eval")] for n in (1, 2))
+    assert [event["images"] for event in one] == [event["images"] for event in two]
+    assert len([e for e in one if e["event"] == "train"]) == 20
+    for a, b in zip(one, two, strict=True):
+        assert a.get("draws") == b.get("draws")
+        if a["event"] == "train":
+            assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        else:
+            assert float(b["fid"]) == pytest.approx(float(a["fid"]), rel=1e-2)
+
+
+def test_told_to_leave_both_do_and_the_run_goes_on(begun, tmp_path, data):
+    """The checkpoint and the log are rank 0's."""
+    path, run, folder, worker = begun
+    os.kill(lease.process_id(folder.lock), signal.SIGTERM)  # rank 0 alone; its coordinator starts both again
+    worker.join(200)
+    assert worker.exitcode == 0 and folder.state() is State.COMPLETE
+    told = lines(folder)
+    assert [e["event"] for e in told].count("resume") == 1
+    undisturbed = tmp_path / "undisturbed"
+    assert train(path, undisturbed, data) == 0
+    assert numbers(folder) == numbers(run.folder(undisturbed))
+
+
+def test_a_killed_rank_is_replaced(begun):
+    """The error that the other one meets is no failure of the run."""
+    _, _, folder, worker = begun
+    os.kill(lease.process_id(folder.lock), signal.SIGKILL)
+    worker.join(200)
+    assert worker.exitcode == 0 and folder.state() is State.COMPLETE
+    assert "took over the lock" in json.dumps([e for e in lines(folder) if e["event"] == "resume"])
+
+
+def test_ranks_leave_with_their_coordinator(begun, tmp_path, data):
+    """A scheduler that lost sight of them would let them train on."""
+    path, _, folder, worker = begun
+    with pytest.raises(Held, match="in use by process"), Lease(folder.lock):
+        pass
+    worker.kill()
+    worker.join()
+    until = time.monotonic() + 30
+    while folder.is_held():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert folder.state() is State.STOPPED
+    assert train(path, tmp_path, data) == 0
+    log = folder.events.read_text()
+    assert log.count('"event": "resume"') == 1 and log.count('"event": "end"') == 1
+
+
+@pytest.mark.parametrize(
+    ("units", "threads", "processes", "workers"), [(8, 1, 1, 8), (8, 2, 2, 2), (2, 1, 4, 1), (8, 3, 1, 2)]
+)
+def test_workers_leave_room_for_the_processes_of_a_run(tiny, monkeypatch, units, threads, processes, workers):
+    monkeypatch.setattr(local, "cores", lambda: units)
+    assert local.default_workers(load(tiny(threads=threads, processes=processes))) == workers
+
+
+def test_each_worker_gets_the_gpus_of_its_own_runs(tiny, monkeypatch):
+    """One for each process of a run, no two workers the same, and only those that this process may see."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    suite = load(tiny(device="cuda", processes=2))
+    assert local.devices(suite, None) == local.devices(suite, 2) == ["0,1", "2,3"] and local.devices(suite, 1) == [
+        "0,1"
+    ]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,3,GPU-1")
+    assert local.devices(suite, None) == ["7,3"]
+    with pytest.raises(ValueError, match=r"--workers: tiny trains on cuda.*3 are visible here"):
+        local.devices(suite, 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ValueError, match="0 are visible here"):
+        local.devices(suite, None)

@@ -1,0 +1,237 @@
+"""The claims of the paper: data that is checked, verdicts that follow the evidence, tags that are kept apart."""
+
+import hashlib
+import json
+import re
+
+import pytest
+import synthetic
+import yaml
+
+import reports
+from reports.records.suite_records import read
+from reports.report import claims
+from reports.report.build import build
+
+
+def judged(folder):
+    """The claims by id and method."""
+    return {
+        f"{one.id} ({one.method})" if one.method else one.id: one
+        for one in build(read(folder.parent, folder.name)).claims
+    }
+
+
+def verdicts(tmp_path, speedups, **changes):
+    """Verdict by claim on a synthetic suite."""
+    return judged(synthetic.suite(tmp_path, speedups, **changes))
+
+
+def test_the_shipped_claims_are_whole():
+    found = claims.load()
+    names = {claim.id for claim, _ in found.rows()}
+    assert {"C-speed", "C-final", "C-order", "C-kappa", "C-shared", "C-cost-parameters", "C-cost-time", "C-lr"} <= names
+    assert {"C-features", "C-gradients", "C-robustness", "C-depth", "C-depth-bounded"} <= names
+    grid = {f"{d}-{b}" for d in ("cifar10", "celeba64", "imagenet64", "coco256") for b in ("uvit", "unet")}
+    assert {f"{kind}-{row}" for kind in ("C-speed", "C-final") for row in grid} <= names
+    shown = {figure for claim, _ in found.rows() for method in claim.methods for figure in found.beside(claim, method)}
+    assert all(any(one.text in figure for figure in shown) for one in found.published)  # each stands beside a claim
+
+
+def test_what_is_recalled_is_called_unverified_everywhere(tmp_path):
+    reports.write(synthetic.suite(tmp_path, {"constant": 1.3}).parent, "s")
+    section = (tmp_path / "s" / "report" / "index.html").read_text().partition('id="claims"')[2]
+    for figure in claims.load().published:
+        if figure.tag == "U" and figure.text in section:
+            assert f"unverified: {figure.text}" in section and f"published: {figure.text}" not in section
+    assert "unverified: FID 2.98, constant" in section and "published: FID 3.11, none" in section
+
+
+@pytest.mark.parametrize(
+    ("speedup", "verdict"), [(1.5, "supported"), (1.2, "weaker"), (2.0, "stronger"), (0.8, "contradicted")]
+)
+def test_a_speedup_is_judged_against_its_number(tmp_path, speedup, verdict):
+    claim = verdicts(tmp_path, {"constant": speedup})["C-speed (constant)"]
+    assert claim.verdict == verdict and claim.estimate in claim.evidence and claim.level == 0.95
+
+
+def test_an_interval_below_the_number_excludes_it(tmp_path):
+    assert verdicts(tmp_path, {"constant": 1.0}, sigma=0.2)["C-speed (constant)"].verdict == "excluded"
+
+
+def test_what_no_run_tests_is_not_tested(tmp_path):
+    found = verdicts(tmp_path, {"constant": 1.3})
+    assert found["C-speed (learnable)"].verdict == found["C-speed-cifar10-uvit (constant)"].verdict == "not tested"
+    assert found["C-features (constant)"].evidence == "needs the suite stability*"
+
+
+def test_claims_about_a_part_of_the_cells_are_a_family_of_their_own(tmp_path):
+    cells = ("cifar10/uvit-s-2", "cifar10/unet-cifar10-matched", "celeba64/uvit-s-4")
+    folder = synthetic.suite(tmp_path, {"constant": 1.5, "learnable": 1.5}, name="paper", cells=cells)
+    found = judged(folder)
+    tested = [one for name, one in found.items() if re.match(r"C-(speed|final)-", name) and one.runs]
+    rows = {one.id for one in tested}
+    assert rows == {
+        f"C-{kind}-{cell}" for kind in ("speed", "final") for cell in ("cifar10-uvit", "cifar10-unet", "celeba64-uvit")
+    }
+    assert {one.level for one in tested} == {1 - 0.05 / (2 * 6)} and found["C-speed (constant)"].level == 1 - 0.05 / 2
+    assert (
+        found["C-speed-cifar10-uvit (constant)"].text
+        == "Training reaches the same quality about 1.5 times sooner: CIFAR-10 with U-ViT."
+    )
+    part = found["C-final-cifar10-uvit (constant)"]
+    assert len(part.runs) == 12 and "published: FID 3.11, none, 500K iterations, batch 128 (UV)" in part.published
+    assert not any("learnable" in figure for figure in part.published)
+
+
+def test_few_seeds_are_preliminary_and_two_are_points(tmp_path):
+    assert verdicts(tmp_path / "a", {"constant": 1.5}, n=3, sigma=0.01)["C-speed (constant)"].verdict == "preliminary"
+    found = verdicts(tmp_path / "b", {"inv_sqrt2": 1.2, "constant": 1.5}, n=2)
+    for name in ("C-speed (constant)", "C-final (constant)", "C-order"):
+        assert found[name].verdict == "points only", found[name]
+    assert found["C-cost-time (learnable)"].verdict == "not tested"
+    assert re.search(r"speedup 1\.\d\dx \(2 seeds\)$", found["C-speed (constant)"].evidence)
+
+
+def test_a_range_of_kappa_needs_two_values_and_all_of_them(tmp_path):
+    assert "needs at least two" in verdicts(tmp_path / "a", {"constant": 1.3})["C-kappa"].evidence
+    assert verdicts(tmp_path / "b", {"constant": 1.3, "constant(kappa=0.9)": 1.2})["C-kappa"].verdict == "supported"
+    assert verdicts(tmp_path / "c", {"constant": 1.3, "constant(kappa=0.9)": 0.8})["C-kappa"].verdict == "contradicted"
+
+
+def test_the_same_is_within_ten_per_cent(tmp_path):
+    arms = {"learnable": 1.2, "learnable_per_skip": 1.2}
+    assert verdicts(tmp_path / "a", arms, sigma=0.01)["C-shared"].verdict == "supported"
+    assert verdicts(tmp_path / "b", arms | {"learnable": 1.6})["C-shared"].verdict == "contradicted"
+
+
+def test_a_speedup_must_survive_every_learning_rate_of_the_baseline(tmp_path):
+    rates = {"none @ lr 2": 1.0, "none @ lr 0.5": 0.8, "constant": 1.5, "constant @ lr 2": 1.4}
+    found = verdicts(tmp_path / "a", rates, name="lr")
+    assert found["C-lr (constant)"].verdict == found["C-lr (constant @ lr 2)"].verdict == "supported"
+    assert (
+        found["C-lr (constant @ lr 0.5)"].verdict == "not tested"
+        and "over none @ lr 0.5 1." in found["C-lr (constant)"].evidence
+    )
+    assert (
+        verdicts(tmp_path / "b", rates | {"none @ lr 2": 2.0}, name="lr")["C-lr (constant)"].verdict == "contradicted"
+    )
+    assert verdicts(tmp_path / "c", {"constant": 1.5}, name="lr")["C-lr (constant)"].verdict == "not tested"
+
+
+def test_a_bare_name_means_the_arm_at_the_learning_rate_of_the_suite(tmp_path):
+    found = verdicts(tmp_path / "a", {"constant @ lr 2": 2.0, "constant(kappa=0.7)": 1.2})
+    assert found["C-speed (constant)"].verdict == "weaker"
+    assert verdicts(tmp_path / "b", {"constant @ lr 2": 2.0})["C-speed (constant)"].verdict == "not tested"
+
+
+def test_nothing_is_contradicted_where_the_budget_was_too_short(tmp_path):
+    def late(cfg, fid):
+        return fid * 1.6 if cfg["role"] == "paired" else fid
+
+    found = verdicts(tmp_path, {"inv_sqrt2": 0.9, "constant": 0.7}, edit=late, sigma=0.02)
+    assert found["C-order"].verdict == found["C-speed (constant)"].verdict == "inconclusive: budget too short"
+
+
+def test_a_claim_says_over_how_many_cells_and_how_many_runs_diverged(tmp_path):
+    def drop(cfg, fid):
+        return None if cfg["label"] == "constant" and cfg["spec"]["backbone"] == "unet-xs" else fid
+
+    folder = synthetic.suite(tmp_path, {"inv_sqrt2": 1.2, "constant": 1.5}, edit=drop)
+    synthetic.change(synthetic.find(folder, "constant", 0), lambda r: r.update(status="diverged"))
+    found = {name: one.evidence for name, one in judged(folder).items()}
+    assert "over 1 of 2 cells" in found["C-speed (constant)"] and found["C-speed (constant)"].endswith(
+        "; 1 run diverged"
+    )
+    assert "over 1 of 2 cells" in found["C-final (constant)"] and found["C-final (constant)"].endswith(
+        "; 1 run diverged and left out"
+    )
+    assert found["C-order"].count("over 1 of 2 cells") == 1 and found["C-order"].endswith("; 1 run diverged")
+    assert not any(what in found["C-final (inv_sqrt2)"] for what in ("of 2 cells", "diverged"))
+
+
+def test_what_has_no_number_says_why_and_not_a_word(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 0.8})
+    for run in synthetic.runs_of(folder):
+        if "-constant-" in run.name:
+            synthetic.change(run, lambda r: r.update(status="diverged"))
+    found = judged(folder)
+    assert (
+        found["C-final (constant)"].verdict == "inconclusive"
+        and "no number to judge by" in found["C-final (constant)"].evidence
+    )
+    assert found["C-speed (constant)"].verdict == "contradicted"  # they count as not reaching the band
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, "supported"), (1.2, "inconclusive")])
+def test_time_is_judged_only_on_a_quiet_machine(tmp_path, factor, verdict):
+    """The null arm trains the same networks: where it takes another time, the machine was not quiet."""
+    folder = synthetic.suite(tmp_path, {"learnable": 1.2})
+    for run in synthetic.runs_of(folder):
+        role = json.loads((run / "config.json").read_text())["role"]
+        synthetic.change(run, lambda r, role=role: r.update(seconds=r["seconds"] * (factor if role == "null" else 1)))
+    claim = judged(folder)["C-cost-time (learnable)"]
+    assert claim.verdict == verdict and claim.evidence.startswith("seconds per image, arm / baseline, 1.00x")
+    assert (f"the machine was not quiet: null arm {factor:.2f}x" in claim.evidence) is (factor != 1)
+
+
+def test_evidence_names_every_parameter_of_the_arm_it_means(tmp_path, monkeypatch):
+    plain = synthetic.config
+
+    def config(role, method, *rest):
+        cfg = plain(role, method, *rest)
+        cfg["spec"]["method"] |= {"name": "constant", "kappa": 0.5} if method.startswith("constant") else {}
+        return cfg | {
+            "hash": hashlib.sha256(json.dumps(cfg["spec"], sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        }
+
+    monkeypatch.setattr(synthetic, "config", config)
+    found = verdicts(tmp_path, {"constant": 1.5, "constant @ lr 2": 1.5}, name="lr")
+    assert found["C-speed (constant)"].evidence.startswith("constant(kappa=0.5): speedup 1.")
+
+
+def test_cost_in_parameters_is_read_from_the_records(tmp_path):
+    """The synthetic gate adds 10 parameters to 10,000: 0.1 %."""
+    claim = verdicts(tmp_path, {"learnable(r=4)": 1.2})["C-cost-parameters (learnable)"]
+    assert "0.10 %" in claim.evidence and claim.verdict == "supported" and len(claim.runs) == 2
+
+
+MINE = {
+    "id": "C-mine",
+    "claim": "Mine.",
+    "source": "here",
+    "tag": "U",
+    "test": "speedup",
+    "number": 1.2,
+    "methods": ["constant"],
+}
+
+
+def file(tmp_path, entry):
+    content = yaml.safe_load(claims.FILE.read_text())
+    content["claims"].append({key: value for key, value in entry.items() if value is not None})
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "claims.yaml"
+
+
+def test_a_claim_is_added_without_code(tmp_path, monkeypatch):
+    found = claims.load(file(tmp_path, MINE))
+    monkeypatch.setattr(claims, "load", lambda: found)
+    assert verdicts(tmp_path, {"constant": 1.2})["C-mine (constant)"].verdict == "supported"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": "guess"}, "claims.yaml: C-mine: .*'guess' .* expected tags: 'speedup', 'lower', 'order'"),
+        ({"tag": "X"}, "claims.yaml: C-mine: speedup.tag: Input should be 'V', 'C' or 'U'"),
+        ({"number": None}, "claims.yaml: C-mine: speedup.number: Field required"),
+        ({"source": None}, "claims.yaml: C-mine: speedup.source: Field required"),
+        ({"nubmer": 3}, "claims.yaml: C-mine: speedup.nubmer: Extra inputs are not permitted"),
+        ({"id": "C-speed"}, "claims.yaml: id 'C-speed' is given twice"),
+    ],
+)
+def test_a_bad_claim_is_one_line(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        claims.load(file(tmp_path, MINE | change))
+    assert "\n" not in str(caught.value)
