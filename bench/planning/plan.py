@@ -11,7 +11,7 @@ import yaml
 
 import models
 from bench.errors import BadInput, unknown
-from bench.planning.suite import PERTURBATION, Cell, Suite, evaluation_images
+from bench.planning.suite import FLOOR_PAIRS, PERTURBATION, Cell, Suite, evaluation_images
 from bench.planning.suite_file import label
 from bench.runs.run_spec import Evaluation, Role, Run, RunSpec
 from reports.records import labels
@@ -41,7 +41,7 @@ def plan(suite: Suite) -> list[Run]:
 
 def floor_seeds(suite: Suite) -> list[int]:
     """Seeds whose baseline is trained again, its initial weights perturbed: the first pairs, none in a trial."""
-    return []
+    return suite.seeds.paired[:FLOOR_PAIRS] if suite.seeds.pilots and not suite.trial else []
 
 
 @functools.cache

@@ -120,7 +120,8 @@ class Trainer:
         self.log.cut(log_bytes)
         if not log_bytes:
             described = environment.describe(self.run, self.model, self.store, self.evaluator)
-            self._event("start", **described, startup_seconds=time.perf_counter() - began)
+            change = initial_change(self.spec, self.store, self.streams)
+            self._event("start", **described, init_change=change, startup_seconds=time.perf_counter() - began)
         if size:
             died = [self.lease.note] if self.lease and self.lease.note else []
             torn = ["cut a torn last line"] if whole < size else []
@@ -199,7 +200,7 @@ class Trainer:
             torch._dynamo.config.fail_on_recompile_limit_hit = True  # else torch would compute eagerly and only warn
             self.model.compile()
             self.ema.compile()
-            self.gradients(self.batches.draw(self.images).part(distributed.rank(), distributed.count()).to(self.device))
+            self.gradients(self.batches.draw(self.images, distributed.rank(), distributed.count()))
 
     def step(self) -> float:
         """One optimizer step on the next batch; returns its loss."""
@@ -246,10 +247,10 @@ class Trainer:
         generator.manual_seed(key)
 
     def batch(self) -> Batch:
-        """This rank's slice of the next batch, on the device; counts the whole batch into the digest of all draws."""
-        drawn = self.batches.draw(self.images)
+        """This rank's slice of the next batch; counts the whole batch into the digest of all draws."""
+        drawn = self.batches.draw(self.images, distributed.rank(), distributed.count())
         self.draws = hashlib.blake2b(bytes.fromhex(self.draws) + drawn.digest, digest_size=16).hexdigest()
-        return drawn.part(distributed.rank(), distributed.count()).to(self.device)
+        return drawn
 
     def learning_rate(self) -> float:
         """Linear warm-up over a fraction of the budget, then constant."""
@@ -269,7 +270,7 @@ class Trainer:
     def _probe_response(self) -> None:
         """Off the training clock."""
         if self.probes:
-            batch = self.batches.draw(0).to(self.device)  # the same images at each checkpoint, and for each arm
+            batch = self.batches.draw(0)  # the same images at each checkpoint, and for each arm
             self._event("probe", probe="response", **self.probes.response(batch))
 
     # Evaluate and end -------------------------------------------------------------------------------------------------
@@ -315,13 +316,28 @@ class Trainer:
 
 
 def build(spec: RunSpec, store: Store, streams: RandomStreams) -> models.Backbone:
-    """The network of a run: backbone weights from the stream `init`, the method's from `gate`."""
+    """The network of a run: backbone weights from stream `init`, the method's from `gate`; a floor run's perturbed."""
     channels, size = store.shape[0], store.shape[1]
     overrides: dict[str, Any] = {"in_channels": channels, "out_channels": channels, "image_size": size}
     if spec.dropout is not None:
         overrides["dropout"] = spec.dropout
     seeds = (streams.key("init"), streams.key("gate"))
-    return models.build(spec.backbone, spec.method_text, seeds=seeds, **overrides)
+    model = models.build(spec.backbone, spec.method_text, seeds=seeds, **overrides)
+    if spec.perturbation:
+        generator = streams.generator("perturbation")
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(1 + spec.perturbation * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+def initial_change(spec: RunSpec, store: Store, streams: RandomStreams) -> float:
+    """||w - w0|| / ||w0||: how far the initial weights of a run are from those of the unperturbed one, w0."""
+    if not spec.perturbation:
+        return 0.0
+    ours, plain = (list(build(one, store, streams).parameters()) for one in (spec, spec.but(perturbation=0.0)))
+    difference = torch._foreach_sub([w.detach() for w in ours], [w.detach() for w in plain])
+    return float(nn.utils.get_total_norm(difference) / nn.utils.get_total_norm([w.detach() for w in plain]))
 
 
 def gradient_norm(model: nn.Module) -> float:

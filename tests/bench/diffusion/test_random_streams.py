@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.diffusion.random_streams import STREAMS, RandomStreams, image_indices
+from bench.diffusion.random_streams import BLOCK, STREAMS, RandomStreams, SliceDraws, image_indices
 
 A = RandomStreams("digits", "uvit-xs", 0)
 
@@ -48,3 +48,27 @@ def test_an_epoch_holds_every_image_once_and_batches_run_on():
     assert drawn[:10].tolist() != drawn[10:20].tolist()
     assert not torch.equal(image_indices(RandomStreams("digits", "uvit-xs", 1), 10, 0, 10), drawn[:10])
     assert torch.equal(image_indices(A, 10, 7, 25), drawn[7:32])  # from anywhere, and over several epochs
+
+
+def draws(start, stop, position=0, streams=A):
+    return SliceDraws(streams, position, range(start, stop), torch.device("cpu"))
+
+
+def test_the_draws_of_an_image_depend_on_its_place_alone():
+    whole = draws(0, 100).normal((2, 3), "noise")
+    assert whole.shape == (100, 2, 3) and torch.equal(draws(0, 100).normal((2, 3), "noise"), whole)
+    for start, stop in ((0, 1), (5, 40), (BLOCK, 2 * BLOCK), (BLOCK - 1, BLOCK + 1), (99, 100)):
+        assert torch.equal(draws(start, stop).normal((2, 3), "noise"), whole[start:stop]), (start, stop)
+    assert torch.equal(draws(40, 50).uniform("time"), draws(0, 64).uniform("time")[40:50])
+
+
+def test_blocks_positions_streams_and_keys_draw_apart():
+    found = [
+        draws(0, 64).uniform("time"),
+        draws(0, 64, position=64).uniform("time"),
+        draws(0, 64).uniform("augment", 0),
+    ]
+    found += [draws(0, 64).uniform("augment", 1), draws(0, 64, streams=A.cell()).uniform("time")]
+    values = torch.cat(found)
+    assert len(values.unique()) == len(values)  # every block of every draw is another
+    assert float(values.min()) >= 0 and float(values.max()) < 1

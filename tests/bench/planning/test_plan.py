@@ -13,7 +13,7 @@ from bench.planning.plan import plan, select, with_pilots
 from bench.runs.run_spec import RunSpec
 
 
-def test_quick_has_its_66_runs():
+def test_quick_has_its_72_runs():
     runs = plan(suite_file.load("quick"))
     assert Counter((run.role, run.spec.backbone) for run in runs) == {
         ("pilot", "unet-xs"): 3,
@@ -22,9 +22,28 @@ def test_quick_has_its_66_runs():
         ("paired", "uvit-xs"): 24,
         ("null", "unet-xs"): 6,
         ("null", "uvit-xs"): 6,
+        ("floor", "unet-xs"): 3,
+        ("floor", "uvit-xs"): 3,
     }
     assert all(run.role == "pilot" for run in runs[:6])
-    assert len({run.id for run in runs}) == 66
+    assert len({run.id for run in runs}) == 72
+
+
+def test_the_noise_floor_is_the_baseline_of_the_first_three_pairs_perturbed():
+    runs = plan(suite_file.load("quick"))
+    floor = [run for run in runs if run.role == "floor" and run.spec.backbone == "uvit-xs"]
+    assert [(run.pair, run.spec.seed, run.label) for run in floor] == [(0, 0, "none"), (1, 1, "none"), (2, 2, "none")]
+    for run in floor:
+        (baseline,) = [
+            other
+            for other in runs
+            if (other.role, other.label, other.pair) == ("paired", "none", run.pair)
+            and other.spec.cell == run.spec.cell
+        ]
+        assert run.spec.perturbation == 1e-6 and run.spec.but(perturbation=0.0) == baseline.spec
+        assert run.id != baseline.id and "floor" in run.id
+    assert not [run for run in plan(suite_file.load("smoke")) if run.role == "floor"]  # a trial
+    assert not [run for run in plan(suite_file.load("stability")) if run.role in ("floor", "null")]  # no pilots
 
 
 def test_smoke_has_24_runs():
@@ -120,8 +139,8 @@ def test_the_method_text_names_every_parameter():
 
 def test_filters():
     runs = plan(suite_file.load("quick"))
-    assert len(select(runs, None)) == 66
-    assert len(select(runs, "method=none,seed=0,role=paired")) == 2
+    assert len(select(runs, None)) == 72
+    assert len(select(runs, "method=none,seed=0,role=paired")) == len(select(runs, "role=floor,seed=0")) == 2
     assert len(select(runs, "method=learnable")) == len(select(runs, "method=learnable(r=4)")) == 12
     assert len(select(runs, "seed=0,seed=1,backbone=uvit-xs,role=paired")) == 8
     assert len(select(runs, f"run={runs[7].id}")) == 1

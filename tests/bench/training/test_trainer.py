@@ -389,3 +389,18 @@ def test_the_null_run_shares_nothing(planned, data):
     streams = partial(RandomStreams, baseline.spec.dataset, baseline.spec.backbone)
     weights = [build(run.spec, store, streams(run.spec.seed)).state_dict() for run in (baseline, null)]
     assert not any(torch.equal(weights[0][k], weights[1][k]) for k in weights[0] if "qkv.weight" in k)
+
+
+def test_a_floor_run_starts_a_rounding_away_from_its_baseline(tiny, tmp_path, data):
+    """Its draws are the baseline's; every weight is changed by about one part in a million; the start event says so."""
+    plain = next(run for run in plan(load(tiny())) if run.role == "paired")
+    floor = dataclasses.replace(plain, role="floor", spec=plain.spec.but(perturbation=1e-6))
+    roots = [tmp_path / "plain", tmp_path / "floor"]
+    for run, root in zip((plain, floor), roots, strict=True):
+        train_run(run, root, data)
+    starts = [events(run.folder(root))[0] for run, root in zip((plain, floor), roots, strict=True)]
+    assert starts[0]["init_change"] == 0 and 5e-7 < starts[1]["init_change"] < 2e-6
+    assert starts[0]["init_digest"] != starts[1]["init_digest"]
+    results = [json.loads(run.folder(root).result.read_text()) for run, root in zip((plain, floor), roots, strict=True)]
+    assert results[0]["evaluations"][-1]["draws"] == results[1]["evaluations"][-1]["draws"]
+    assert results[0]["evaluations"][-1]["fid"] != results[1]["evaluations"][-1]["fid"]
