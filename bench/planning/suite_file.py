@@ -101,6 +101,8 @@ def _check_cells(suite: Suite) -> None:
         _check_condition(suite, i, cell, training)
         evaluation = training.evaluation
         _check_name(suite, "evaluation.sampler", evaluation.sampler, SAMPLERS)
+        if not evaluation.end and evaluation.sampler != "euler-maruyama":
+            raise BadInput(f"{suite.path}: evaluation.end: 0 is for euler-maruyama; {evaluation.sampler} ends above 0")
         _check_name(suite, "evaluation.extractor", evaluation.extractor, features.names())
         if evaluation.samples <= (dimensions := features.DIMS[evaluation.extractor]):
             raise BadInput(
