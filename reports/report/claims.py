@@ -106,14 +106,19 @@ class Evidence:
         return self.step(name, Interval(one.speedup, one.low, one.high), one.n, runs, over, censored=one.censored)
 
     def ratio(self, arm: str, name: str, value: Callable[[Result], float], role: Role = "paired") -> Step | None:
-        """The ratio arm / baseline of a positive number of each complete run, over the cells with a pair."""
+        """The ratio arm / baseline of a positive number of each complete run, over the cells with a pair.
+
+        None where a check failed in one of them: no cell is left out for what happened in it.
+        """
         logs, runs = [], []
         for cell in self.cells:
             base = {run.seed: run for run in self.records.found(cell, "paired", self.baseline)}
             pairs = [(base[run.pair], run) for run in self.records.found(cell, role, arm) if run.pair in base]
             pairs = [pair for pair in pairs if {run.status for run in pair} == {"complete"}]
             pairs = [pair for pair in pairs if all(0 < value(run) < math.inf for run in pair)]
-            if pairs and self.clean(cell, tree.NULL if role == "null" else arm):
+            if not self.clean(cell, tree.NULL if role == "null" else arm):
+                return None
+            if pairs:
                 logs.append(np.array([math.log(value(a) / value(b)) for b, a in pairs]))
                 runs += [run.run for pair in pairs for run in pair]
         if not logs:
