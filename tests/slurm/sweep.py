@@ -96,11 +96,11 @@ class Sweep:
 
     def wait(self, seconds: float = 300.0) -> None:
         """Until nothing of the suite is in the queue."""
-        wait(
-            "the end of the jobs",
-            lambda: not (self.cluster.ask("squeue", "-h", "-n", f"skipbench-{self.name}") or "").strip(),
-            seconds,
-        )
+        wait("the end of the jobs", self._is_over, seconds)
+
+    def _is_over(self) -> bool:
+        queued = self.cluster.ask("squeue", "-h", "-n", f"skipbench-{self.name}")
+        return queued is not None and not queued.strip()
 
     def log(self) -> str:
         """What the jobs said, for a failed assertion."""

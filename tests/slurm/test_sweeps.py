@@ -40,7 +40,8 @@ def test_smoke_ends_with_the_bits_of_a_local_run(sweep, tmp_path):
     assert len(pilots["elements"]) == 2 and len(comparisons["elements"]) == 6
     sweep.wait(600)
     assert everything_done(sweep), sweep.log()
-    assert (sweep.path / "report" / "index.html").is_file() and (sweep.path / "protocol.json").is_file()
+    assert (sweep.path / "report" / "index.html").is_file(), sweep.log()
+    assert (sweep.path / "protocol.json").is_file()
     table = sweep.bench("status")
     assert "24 complete of 24 runs; targets frozen" in table and table.count("COMPLETED") == 24
     there = sweep.root
