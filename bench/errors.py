@@ -1,8 +1,14 @@
-"""The one exception that means "the user's input is wrong": the command line prints its line and exits with 2."""
+"""Wrong input of the user: the command line prints one line and exits with 2."""
 
 from __future__ import annotations
 
+import errno
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+# What the system says of a path that cannot be used.
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class BadInput(ValueError):
@@ -14,19 +20,18 @@ def unknown(field: str, value: object, choices: Iterable[object]) -> BadInput:
     return BadInput(f"{field}: {value!r} is unknown; choose from {', '.join(map(str, choices))}")
 
 
-def is_bad_input(error: Exception) -> bool:
+def is_bad_input(error: Exception, given: Iterable[Path] = ()) -> bool:
     """Whether an error speaks of the user's input: a ValueError of a class of this project, wherever it comes out, a
-    worker process too; or a plain one that this project raised itself.
-
-    One that comes out of a library is a fault of ours, and keeps its traceback.
+    worker process too; a plain one that this project raised itself; an OSError of a path in one of the `given` folders
+    that the system does not let us use. What else comes out of a library is a fault of ours, and keeps its traceback.
     """
-    if isinstance(error, ValueError) and _ours(type(error).__module__):
-        return True
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    raised_in = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
-    return type(error) is ValueError and _ours(raised_in)
+    if isinstance(error, OSError) and error.errno in UNUSABLE and isinstance(error.filename, str):
+        return any(Path(error.filename).resolve().is_relative_to(folder.resolve()) for folder in given)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_in = frames[-1].f_globals.get("__name__", "") if frames else ""
+    return (isinstance(error, ValueError) and _ours(type(error).__module__)) or (
+        type(error) is ValueError and _ours(raised_in)
+    )
 
 
 def _ours(module: str) -> bool:

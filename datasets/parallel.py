@@ -36,6 +36,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def leave_with_parent() -> None:
+    """Let this process, one of multiprocessing's, end when its parent has: it would work on, or wait for ever."""
+
+    def watch() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def fill(
     path: Path, items: Sequence[Any], shape: tuple[int, ...], dtype: type, task: Task, workers: int, about: str
 ) -> None:
@@ -79,17 +90,6 @@ def _done(path: Path, mark: Path, shape: tuple[int, ...], dtype: type) -> int:
     return done if type(done) is int and 0 <= done <= shape[0] and size >= header.tell() + done * row else 0
 
 
-def _leave_with(parent: int) -> None:
-    """Let this worker process end when its parent is killed; it would wait for work for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _save(out: BinaryIO, mark: Path, done: int) -> None:
     out.flush()
     os.fsync(out.fileno())
@@ -103,7 +103,7 @@ def _rows(items: Sequence[Any], task: Task, workers: int, chunk: int) -> Iterato
         yield from map(task, chunks)
         return
     waiting: deque[Future[np.ndarray]] = deque()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_with, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_with_parent) as pool:
         try:
             for part in chunks:
                 waiting.append(pool.submit(task, part))

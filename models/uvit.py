@@ -5,6 +5,7 @@ Modules bear the names of the published checkpoints.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -20,12 +21,17 @@ from models.scaling import LongSkip, Scaling
 
 @dataclass(frozen=True)
 class UViTConfig(Config):
-    """Size. depth: blocks, the middle one not counted; half of them are skips."""
+    """Size. depth: blocks, the middle one not counted; half of them are skips.
+
+    init_std: of the initial linear layers. The published 0.02 belongs to widths of 512 and more; a narrower network
+    whose layers shall put out as much at the start takes 0.02 sqrt(512 / width).
+    """
 
     patch: int
     width: int
     depth: int
     heads: int
+    init_std: float = 0.02
 
     @property
     def multiple(self) -> int:
@@ -107,7 +113,7 @@ class UViT(Backbone):
         self.decoder_pred = nn.Linear(width, config.patch**2 * config.outputs)
         self.final_layer = nn.Conv2d(config.outputs, config.outputs, 3, padding=1)
         trunc_normal_(self.pos_embed, std=0.02)
-        self.apply(_initialise)
+        self.apply(functools.partial(_initialise, config.init_std))
         self.scaling = Scaling(self.long_skips)
 
     @property
@@ -158,9 +164,9 @@ def _unpatchify(x: Tensor, patch: int, size: int) -> Tensor:
     return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, size, size)
 
 
-def _initialise(module: nn.Module) -> None:
-    """Linear: truncated normal of 0.02, bias 0; the rest keeps torch's default, as in the published code."""
+def _initialise(std: float, module: nn.Module) -> None:
+    """Linear: truncated normal of `std`, bias 0; the rest keeps torch's default, as in the published code."""
     if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
+        trunc_normal_(module.weight, std=std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

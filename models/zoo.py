@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.backbone import Backbone, Config
-from models.methods import Method, parse_method
+from models.methods import parse_method
 from models.unet import UNetConfig
 from models.uvit import UViTConfig
 
@@ -22,24 +22,25 @@ OVERRIDES = ("in_channels", "out_channels", "image_size", "dropout")
 # UNets of the improved-diffusion family take the defaults of UNetConfig, DDIM's take these.
 DDIM: dict[str, Any] = {"eps": 1e-6, "padded_down": True}
 DDIM |= {"scale_shift": False, "sine_first": True, "closed": True, "zero_init": False}
+NARROW: dict[str, Any] = {"patch": 2, "width": 32, "heads": 2, "init_std": 0.08}  # 0.08 is 0.02 sqrt(512 / 32)
 TEXT = (77, 768)  # tokens and width of CLIP ViT-L/14
 
 # fmt: off
 PRESETS: dict[str, Config] = {
     # matched miniatures for 8x8 grey images
-    "uvit-xs":               UViTConfig( 8, patch=2, width=32, depth=8, heads=2, in_channels=1),
+    "uvit-xs":               UViTConfig( 8, depth=8, in_channels=1, **NARROW),
     "unet-xs":               UNetConfig( 8, 16, (1, 1, 1),       1, (4,),    heads=2, in_channels=1, groups=4),
     # for 16x16 colour images, for 12x12 ones of 12 classes, and for 4x8x8 latents with 12 words of 32 numbers
-    "uvit-xs-16":            UViTConfig(16, patch=2, width=32, depth=8, heads=2),
+    "uvit-xs-16":            UViTConfig(16, depth=8, **NARROW),
     "unet-xs-16":            UNetConfig(16, 16, (1, 1, 1),       1, (8, 4),  heads=2, groups=4),
-    "uvit-xs-class":         UViTConfig(12, patch=2, width=32, depth=8, heads=2, classes=12),
+    "uvit-xs-class":         UViTConfig(12, depth=8, classes=12, **NARROW),
     "unet-xs-class":         UNetConfig(12, 16, (1, 1, 1),       1, (3,),    heads=2, groups=4, classes=12),
-    "uvit-xs-t2i":           UViTConfig( 8, patch=2, width=32, depth=8, heads=2, in_channels=4, context=(12, 32)),
+    "uvit-xs-t2i":           UViTConfig( 8, depth=8, in_channels=4, context=(12, 32), **NARROW),
     "unet-xs-t2i":           UNetConfig( 8, 16, (1, 1, 1), 1, (4,), heads=2, in_channels=4, groups=4, context=(12, 32)),
     # miniatures of other depths, to see what grows with the number of skips
-    "uvit-xs-d12":           UViTConfig( 8, patch=2, width=32, depth=12, heads=2, in_channels=1),
-    "uvit-xs-d16":           UViTConfig( 8, patch=2, width=32, depth=16, heads=2, in_channels=1),
-    "uvit-xs-d24":           UViTConfig( 8, patch=2, width=32, depth=24, heads=2, in_channels=1),
+    "uvit-xs-d12":           UViTConfig( 8, depth=12, in_channels=1, **NARROW),
+    "uvit-xs-d16":           UViTConfig( 8, depth=16, in_channels=1, **NARROW),
+    "uvit-xs-d24":           UViTConfig( 8, depth=24, in_channels=1, **NARROW),
     "unet-xs-n4":            UNetConfig( 8, 16, (1, 1),          1, (4,),    heads=2, in_channels=1, groups=4),
     "unet-xs-n6":            UNetConfig( 8, 16, (1, 1),          2, (4,),    heads=2, in_channels=1, groups=4),
     "unet-xs-n8":            UNetConfig( 8, 16, (1, 1),          3, (4,),    heads=2, in_channels=1, groups=4),
@@ -97,19 +98,17 @@ def build(preset: str, method: str = "none", *, seeds: tuple[int, int] | None = 
     overrides: in_channels, out_channels, image_size, dropout. ValueError, one line, for an unknown name or a bad value.
     """
     changed, parsed = _override(preset, overrides), parse_method(method)
-    if seeds is None:
-        return _assemble(changed, parsed, lambda position: None)
-    # Not torch.manual_seed, which would reseed every accelerator too and leave it so.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        return _assemble(changed, parsed, lambda position: torch.default_generator.manual_seed(int(seeds[position])))
 
+    def seed(position: int) -> None:
+        if seeds is not None:  # not torch.manual_seed, which would reseed every accelerator too and leave it so
+            torch.default_generator.manual_seed(int(seeds[position]))
 
-def _assemble(preset: Config, method: Method, seed: Callable[[int], object]) -> Backbone:
-    seed(0)
-    model = preset.build()
-    seed(1)
-    model.scaling = method.build(model.long_skips)
-    return model
+    with torch.random.fork_rng(devices=[], enabled=seeds is not None), torch.device("cpu") if seeds else nullcontext():
+        seed(0)
+        model = changed.build()
+        seed(1)
+        model.scaling = parsed.build(model.long_skips)
+        return model
 
 
 def _override(preset: str, overrides: dict[str, Any]) -> Config:

@@ -15,11 +15,21 @@ from datasets import Dataset, Options, Store
 def act(o: argparse.Namespace) -> int:
     """Do what the verb asks for and return the exit code."""
     chosen = [datasets.get(o.name)] if o.name else list(datasets.DATASETS.values())
+    if o.action == "prepare":
+        if not o.name:
+            raise BadInput("data prepare: the name of a dataset is missing; see: python -m bench data list")
+        return _prepare(chosen[0], o)
     if o.action == "list":
-        return _list(chosen, o.data)
-    if o.action == "verify":
-        return _verify([d.name for d in chosen if o.name or Store.exists(o.data, d.name)], o.data)
-    return _prepare(chosen[0], o)
+        return _list(chosen, {d.name: _opened(d.name, o.data) for d in chosen if Store.exists(o.data, d.name)})
+    return _verify({d.name: _opened(d.name, o.data) for d in chosen if o.name or Store.exists(o.data, d.name)}, o.data)
+
+
+def _opened(name: str, root: Path) -> Store | str:
+    """The store, or what is wrong with it: one damaged store hides no other."""
+    try:
+        return Store.open(root, name)
+    except ValueError as error:
+        return str(error)
 
 
 def _prepare(dataset: Dataset, o: argparse.Namespace) -> int:
@@ -27,93 +37,65 @@ def _prepare(dataset: Dataset, o: argparse.Namespace) -> int:
     if o.dry_run:
         print(f"would prepare {dataset.name} in {o.data / dataset.name}" + (f" from {source}" if source else ""))
         return 0
-    if o.download and source and not Store.exists(o.data, dataset.name):
-        _download(dataset, source)
     there = Store.exists(o.data, dataset.name)
+    if o.download and source and not there:
+        _download(dataset, source)
     if there and dataset.originals and not o.partial and (kept := Store.open(o.data, dataset.name)).partial:
-        raise BadInput(
-            f"dataset {dataset.name}: {kept.path} holds {kept.count:,} of {kept.manifest['published']:,} images; move "
-            "it away to prepare all, or give --partial to keep it"
-        )
-    store = datasets.prepare(
-        dataset.name, o.data, Options(source, o.partial, o.workers or 0, o.autoencoder, o.text_encoder, o.device)
-    )
-    remark = " (was there; delete the folder to make it anew)" if there else ""
+        what = f"{kept.path} holds {kept.count:,} of {kept.manifest['published']:,} images"
+        raise BadInput(f"dataset {dataset.name}: {what}; move it away to prepare all, or give --partial to keep it")
+    options = Options(source, o.partial, o.workers or 0, o.autoencoder, o.text_encoder, o.device)
+    store = datasets.prepare(dataset.name, o.data, options)
     partial = f" of {store.manifest['published']:,}, partial" if store.partial else ""
-    print(
-        f"{dataset.name}: {store.count:,} images{partial} {_shape(store.shape)}, digest {store.digest[:12]}, "
-        f"in {store.path}{remark}"
-    )
+    remark = " (was there; delete the folder to make it anew)" if there else ""
+    what = f"{store.count:,} images{partial} {_shape(store.shape)}, digest {store.digest[:12]}"
+    print(f"{dataset.name}: {what}, in {store.path}{remark}")
     return 0
 
 
 def _download(dataset: Dataset, folder: Path) -> None:
     """Fetch the originals; BadInput, one line, where that is impossible."""
+    if dataset.originals is None:
+        raise BadInput(f"--download: {dataset.name} needs no originals; leave it out")
+    instead = f"give --source PATH, where PATH is {dataset.originals}"
     if dataset.download is None:
-        what = (
-            "needs no originals" if dataset.originals is None else "may not be downloaded without its publisher's leave"
-        )
-        raise BadInput(
-            f"--download: {dataset.name} {what}; "
-            + (
-                "leave it out"
-                if dataset.originals is None
-                else f"give --source PATH, where PATH is {dataset.originals}"
-            )
-        )
+        raise BadInput(f"--download: {dataset.name} may not be downloaded without its publisher's leave; {instead}")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         dataset.download(folder)
     except (OSError, RuntimeError, ImportError) as error:
-        raise BadInput(
-            f"--download: {dataset.name} could not be fetched into {folder} ({' '.join(str(error).split())}); "
-            f"give --source PATH, where PATH is {dataset.originals}"
-        ) from error
+        what = f"could not be fetched into {folder} ({' '.join(str(error).split())})"
+        raise BadInput(f"--download: {dataset.name} {what}; {instead}") from error
 
 
-def _list(chosen: list[datasets.Dataset], root: Path) -> int:
+def _list(chosen: list[Dataset], stores: dict[str, Store | str]) -> int:
     rows = table("dataset", "image", "condition", "images", "MB", "digest", "what it is")
-    problems: list[str] = []
+    problems = [store for store in stores.values() if isinstance(store, str)]
     for dataset in chosen:
-        if not Store.exists(root, dataset.name):
-            have = ("not prepared" if dataset.originals else "made when needed", "", "")
-        elif (store := _opened(dataset.name, root, problems)) is None:
-            have = ("damaged", "", "")
-        else:
+        store = stores.get(dataset.name)
+        if isinstance(store, Store):
             size = sum(entry["bytes"] for entry in store.manifest["files"].values())
-            have = (
-                f"{store.count:,}" + (" (partial)" if store.partial else ""),
-                f"{size / 1e6:,.1f}",
-                store.digest[:12],
-            )
+            count = f"{store.count:,}" + (" (partial)" if store.partial else "")
+            have = (count, f"{size / 1e6:,.1f}", store.digest[:12])
+        else:
+            missing = "not prepared" if dataset.originals else "made when needed"
+            have = ("damaged" if store else missing, "", "")
         rows.add_row(dataset.name, _shape(dataset.shape), dataset.condition, *have, dataset.about)
     console().print(rows)
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+    print(*(f"error: {problem}\n" for problem in problems), sep="", end="", file=sys.stderr)
     return int(bool(problems))
 
 
-def _verify(names: list[str], root: Path) -> int:
+def _verify(stores: dict[str, Store | str], root: Path) -> int:
     problems: list[str] = []
-    for name in names:
-        store = _opened(name, root, problems)
-        found = store.verify() if store else []
+    for name, store in stores.items():
+        found = [store] if isinstance(store, str) else store.verify()
         problems += found
-        if store and not found:
+        if isinstance(store, Store) and not found:
             print(f"{name}: {len(store.manifest['files'])} files, every digest as in the manifest")
-    if not names:
+    if not stores:
         print(f"no dataset is prepared in {root}")
     print(*problems, sep="\n", end="\n" if problems else "")
     return int(bool(problems))
-
-
-def _opened(name: str, root: Path, problems: list[str]) -> Store | None:
-    """The store, or None and what is wrong with it among the problems: one damaged store hides no other."""
-    try:
-        return Store.open(root, name)
-    except ValueError as error:
-        problems.append(str(error))
-        return None
 
 
 def _shape(shape: tuple[int, ...]) -> str:

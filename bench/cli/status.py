@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group
 from rich.live import Live
@@ -17,8 +16,8 @@ from rich.table import Table
 from bench.cli.console import console, table
 from bench.launching import slurm
 from bench.launching.sweep_folder import SweepFolder
-from reports.records.files import read_json
 from reports.records.run_folder import RunFolder, State
+from reports.records.suite_records import Listed, read_result, read_suite
 
 
 def show(root: Path, name: str, watch: float | None = None) -> None:
@@ -40,42 +39,34 @@ def show(root: Path, name: str, watch: float | None = None) -> None:
 
 def _look(sweep: SweepFolder, unfinished: bool = False) -> tuple[Table, str, bool]:
     """The table (of what is not done, if so asked), a line of counts, and whether every run is done."""
-    suite = read_json(sweep.suite)
-    budgets = {(cell["dataset"], cell["backbone"]): cell["budget"] for cell in suite["cells"]}
+    suite = read_suite(sweep.path.parent, sweep.path.name)
+    budgets = {cell.name: int(cell.budget) for cell in suite.cells}
     jobs = slurm.of_runs(sweep)
     rows = table("run", "role", "state", right=("images", "last distance", "left"))
     for title in ("job", "scheduler") if jobs else ():
         rows.add_column(title)
     counts: Counter[State] = Counter()
-    for run in suite["runs"]:
-        state, *figures = describe(RunFolder(sweep.path / run["run"]), budgets[run["dataset"], run["backbone"]])
+    for run in suite.runs:
+        state, *figures = describe(RunFolder(sweep.path / run.run), run, budgets[run.cell])
         counts[state] += 1
         if not (unfinished and state.done):
-            rows.add_row(run["run"], run["role"], state, *figures, *(jobs.get(run["run"], ("", "")) if jobs else ()))
-    total = len(suite["runs"])
-    told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+            rows.add_row(run.run, run.role, state, *figures, *(jobs.get(run.run, ("", "")) if jobs else ()))
     frozen = "frozen" if sweep.protocol.is_file() else "not frozen yet"
-    return (
-        rows,
-        f"{told} of {total} runs; targets {frozen}",
-        sum(counts[state] for state in State if state.done) == total,
-    )
+    bands = f"target bands {frozen}" if suite.seeds.pilots else "no target bands"
+    told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+    over = all(state.done for state in counts)
+    return rows, f"{told} of {len(suite.runs)} runs; {bands}", over
 
 
-def describe(folder: RunFolder, budget: int) -> tuple[State, str, str, str]:
-    """State, images, last distance and time left of one run."""
-    state = folder.state()
-    if state.done:
-        result = read_json(folder.result)
-        last: dict[str, Any] = result["evaluations"][-1] if result["evaluations"] else {}
-        return state, f"{result['images']:,}", _number(last.get("fid")), ""
+def describe(folder: RunFolder, run: Listed, budget: int) -> tuple[State, str, str, str]:
+    """State, images, last distance and time left of one run; ValueError names a broken file."""
+    state, left = folder.state(), ""
     if state is State.MISSING:
         return state, "0", "", ""
-    event = folder.last_event() or {}
+    if state.done and (result := read_result(folder, run)):
+        return state, f"{result.images:,}", f"{result.evaluations[-1].fid:.3f}" if result.evaluations else "", ""
+    event, measured = folder.last_event() or {}, folder.last_event("eval")
     images, seconds = event.get("images", 0), event.get("seconds")
-    left = f"{(budget - images) * seconds / images:,.0f} s" if state is State.RUNNING and seconds and images else ""
-    return state, f"{images:,}", _number((folder.last_event("eval") or {}).get("fid")), left
-
-
-def _number(distance: float | str | None) -> str:
-    return "" if distance is None else f"{float(distance):.3f}"
+    if state is State.RUNNING and seconds and images:
+        left = f"{(budget - images) * seconds / images:,.0f} s"
+    return state, f"{images:,}", f"{float(measured['fid']):.3f}" if measured else "", left

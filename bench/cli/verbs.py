@@ -1,5 +1,7 @@
-"""What each verb of the command line does. Nothing heavy is imported before it is needed: report, check, status and
-sync start without torch."""
+"""The verbs of the command line: each returns its exit code, None for 0, and its docstring is its help.
+
+Nothing heavy is imported before it is needed: report, check, status and sync start without torch.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +9,39 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from bench.errors import BadInput
 from bench.launching import process
 
 
-def plan(o: argparse.Namespace) -> int:
-    """Print the matrix."""
+def plan(o: argparse.Namespace) -> None:
+    """The matrix: every run, its folder, parameters, FLOPs, images, time; starts nothing."""
     from bench.cli import matrix
-    from bench.planning import suite_file
-    from bench.planning.plan import plan as plan_runs
-    from bench.planning.plan import select
+    from bench.planning import plan, suite_file
 
     suite = suite_file.load(o.suite)
-    matrix.show(suite, select(plan_runs(suite), o.only), o.root)
-    return 0
+    matrix.show(suite, plan.select(plan.plan(suite), o.only), o.root)
 
 
 def run(o: argparse.Namespace) -> int:
-    """Train what is missing."""
+    """Train what is missing on this machine, in parallel; the same command resumes."""
     if not o.dry_run:
         process.warm_up()
     from bench.launching import local
-    from bench.planning import suite_file
-    from bench.planning.plan import plan as plan_runs
-    from bench.planning.plan import select, with_pilots
+    from bench.planning import plan, suite_file
 
     suite = suite_file.load(o.suite)
     if not o.dry_run:
         return local.run(suite, o.root, o.data, o.only, o.workers, o.sync_every)
-    everything = plan_runs(suite)
-    for run in with_pilots(everything, select(everything, o.only)):
+    everything = plan.plan(suite)
+    for run in plan.with_pilots(everything, plan.select(everything, o.only)):
         print(f"{run.folder(o.root).state():8}  {run.id}")
     return 0
 
 
 def submit(o: argparse.Namespace) -> int:
-    """Start jobs that train what is missing."""
+    """The same as run, as jobs, through submitit."""
     from bench.launching import submit as jobs
     from bench.planning import suite_file
 
@@ -53,36 +49,34 @@ def submit(o: argparse.Namespace) -> int:
 
 
 def cancel(o: argparse.Namespace) -> int:
-    """End the jobs of a suite."""
+    """End the jobs that submit started for the suite, and only those."""
     from bench.launching import submit as jobs
 
     return jobs.cancel(_name(o), o.root, o.dry_run)
 
 
-def status(o: argparse.Namespace) -> int:
-    """Print the table of runs."""
+def status(o: argparse.Namespace) -> None:
+    """A table of runs: state, images, last distance, time left, what the scheduler says."""
     from bench.cli import status as table
 
     table.show(o.root, _name(o), o.watch)
-    return 0
 
 
 def sync(o: argparse.Namespace) -> int:
-    """Project into MLflow once, or until told to stop: SIGTERM asks for one more pass."""
+    """Project run folders into MLflow; idempotent."""
     from bench.tracking import sync
 
     name = _name(o)
     if o.dry_run:
         print(f"would project {o.root / name} into {o.tracking or sync.default_uri(o.root)}")
         return 0
-    stop: list[int] = []
+    stop: list[int] = []  # SIGTERM and Ctrl-C ask a watcher for one more pass
     if o.watch is not None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda got, _: stop.append(got))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # who starts a watcher holds it back until here
     while True:
-        last = bool(stop) or o.watch is None
-        code = 0
+        code, last = 0, bool(stop) or o.watch is None
         try:
             summary = sync.sync(o.root, name, o.tracking, stop)
             if not o.quiet:
@@ -99,101 +93,90 @@ def sync(o: argparse.Namespace) -> int:
             time.sleep(0.1)
 
 
-def report(o: argparse.Namespace) -> int:
-    """Write the report of a suite, or the comparison of two sweeps."""
+def report(o: argparse.Namespace) -> None:
+    """Tables, figures, report.json and one self-contained index.html."""
     import reports
 
-    name = _name(o)
-    if o.other:
-        if o.baseline:
-            raise BadInput(f"--baseline: {o.baseline!r} is not for two sweeps; each is compared with its own baseline")
-        root, other = _elsewhere(o)
-        out = o.out or o.root / name / f"against-{other}"
-        write: Callable[[], Path] = lambda: reports.compare_sweeps(o.root, name, root, other, out)  # noqa: E731
-    else:
-        out = o.out or o.root / name / "report"
-        write = lambda: reports.write(o.root, name, out, o.baseline)  # noqa: E731
+    name, other = _name(o), _other(o) if o.other else None
+    out = o.out or o.root / name / (f"against-{other[1]}" if other else "report")
     if o.dry_run:
         print(f"would write {out / 'index.html'}")
-        return 0
-    print(f"report: {write()}")
-    return 0
+    elif other:
+        print(f"report: {reports.compare_sweeps(o.root, name, *other, out)}")
+    else:
+        print(f"report: {reports.write(o.root, name, out, o.baseline)}")
 
 
-def _elsewhere(o: argparse.Namespace) -> tuple[Path, str]:
+def _other(o: argparse.Namespace) -> tuple[Path, str]:
     """(root, suite) of the other sweep: its folder, or a name under the same root."""
-    folder = Path(o.other)
-    if (folder / "suite.json").is_file():
-        return folder.resolve().parent, folder.resolve().name
-    if not (o.root / o.other / "suite.json").is_file():
-        raise BadInput(f"other: {o.other!r} is neither the folder of a sweep nor a suite with runs in {o.root}")
-    return o.root, o.other
+    if o.baseline:
+        raise BadInput(f"--baseline: {o.baseline!r} is not for two sweeps; each is compared with its own baseline")
+    for folder in (Path(o.other).resolve(), o.root / o.other):
+        if (folder / "suite.json").is_file():
+            return folder.parent, folder.name
+    raise BadInput(f"other: {o.other!r} is neither the folder of a sweep nor a suite with runs in {o.root}")
 
 
 def check(o: argparse.Namespace) -> int:
-    """Print every failed check, what is missing, and whether the speedups agree with the committed reference."""
+    """The checks of the protocol over the records; every failure by run and field."""
     import reports
+    from reports.records.run_folder import RunFolder, State
+    from reports.report.formats import plural
 
-    folder = Path(o.suite)
-    if (folder / "config.json").is_file():  # one run
-        root, name, only = folder.resolve().parent.parent, folder.resolve().parent.name, folder.resolve().name
-    else:
-        root, name, only = o.root, _name(o), None
-    failures = [str(failure) for failure in reports.check(root, name)]
-    failures = [failure for failure in failures if only is None or only in failure]
-    progress = [
-        line
-        for line in reports.progress(root, name)
-        if only is None and not any(line in failure for failure in failures)
-    ]
-    outside, compared = reports.agreement(root, name) if only is None else ([], "")
-    said = [reports.missing(root, name), *outside, compared] if only is None else []
-    print(
-        *progress,
-        *failures,
-        *filter(None, said),
-        f"{len(failures)} checks failed" if failures else "all checks passed",
-        sep="\n",
-    )
-    return int(bool(failures or outside))
+    folder = Path(o.suite).resolve()
+    one = (folder / "config.json").is_file()  # a run, not a suite
+    root, name = (folder.parent.parent, folder.parent.name) if one else (o.root, _name(o))
+    failures = [failure for failure in reports.check(root, name) if not one or folder.name in failure]
+    states = {run: state for run, state in reports.unfinished(root, name).items() if not one or run == folder.name}
+    failed = [run for run, state in states.items() if state == State.FAILED]
+    traces = {run: f", its traceback is in {RunFolder(root / name / run).error}" for run in failed}
+    shown = [*failures, *(f"{run}: {state}{traces.get(run, '')}" for run, state in states.items())]
+    outside = list[str]()
+    if not one:
+        progress = [line for line in reports.progress(root, name) if not any(line in failure for failure in failures)]
+        outside, compared = reports.agreement(root, name)
+        shown = [*progress, *shown, reports.missing(root, name), *outside, compared]
+    verdict = f"{len(failures)} checks failed" if failures else "all checks passed"
+    print(*filter(None, shown), verdict, *[f"{plural(len(failed), 'run')} failed"] * bool(failed), sep="\n")
+    return int(bool(failures or outside or failed))
 
 
 def data(o: argparse.Namespace) -> int:
-    """List, prepare or verify datasets."""
-    from bench.cli import data as stores
+    """Datasets: list, prepare or verify them."""
+    from bench.cli import data
 
-    if o.action == "prepare" and o.name is None:
-        raise BadInput("data prepare: the name of a dataset is missing; see: python -m bench data list")
-    return stores.act(o)
+    return data.act(o)
 
 
 def perf(o: argparse.Namespace) -> int:
-    """Measure throughput, or show where a suite's time went."""
+    """Training throughput of each way of computing, where a suite's time went, or whether a recipe keeps its rule."""
+    if o.recipe:
+        from bench.performance import recipe
+        from bench.planning import suite_file
+
+        return recipe.show(suite_file.load(o.recipe), o.root, o.data, o.workers)
     if o.suite:
         from bench.performance import time_split
 
         time_split.show(o.root, _name(o))
-        return 0
-    from bench.performance import perf as measure
+    else:
+        from bench.performance import perf
 
-    measure.show(o.preset, o.batch, o.steps, o.device, o.threads, o.choice)
+        perf.show(o.preset, o.batch, o.steps, o.device, o.threads, o.choice)
     return 0
 
 
-def import_weights(o: argparse.Namespace) -> int:
-    """Convert a published checkpoint."""
+def import_weights(o: argparse.Namespace) -> None:
+    """A published checkpoint into ours, as safetensors."""
     from models import weights
 
     out = o.out or o.file.with_suffix(".safetensors")
-    if o.dry_run:
-        print(f"would read {o.file} as {o.preset} and write {out}")
-        return 0
-    print(weights.import_weights(o.file, o.preset, o.method, out))
-    return 0
+    told = f"would read {o.file} as {o.preset} and write {out}"
+    print(told if o.dry_run else weights.import_weights(o.file, o.preset, o.method, out))
 
 
 def ui(o: argparse.Namespace) -> int:
-    """Open MLflow on loopback."""
+    """Open MLflow on the synced experiments, on this machine only (127.0.0.1)."""
     from bench.tracking import sync
 
     return sync.ui(o.root, o.port, o.tracking)

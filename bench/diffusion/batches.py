@@ -36,8 +36,6 @@ class Batch:
 
     def part(self, index: int, count: int) -> Batch:
         """The index-th of `count` equal slices."""
-        if count == 1:
-            return self
         x, t, noise = (tensor.chunk(count)[index] for tensor in (self.x, self.t, self.noise))
         return Batch(x, t, noise, None if self.condition is None else self.condition.chunk(count)[index], self.digest)
 
@@ -51,10 +49,10 @@ class Batches:
         self.device = torch.device(spec.device)
         self.scale = store.codec.scale if store.codec else 1.0  # of latents
 
-    def draw(self, position: int, rank: int = 0, ranks: int = 1) -> Batch:
+    def draw(self, position: int, rank: int = 0, processes: int = 1) -> Batch:
         """A rank's slice of the batch that begins at the `position`-th drawn image of the run."""
         indices = image_indices(self.streams, self.store.count, position, self.size).numpy()
-        share = self.size // ranks
+        share = self.size // processes
         mine = SliceDraws(self.streams, position, range(rank * share, (rank + 1) * share), self.device)
         own = indices[mine.images.start : mine.images.stop]
         x = self._images(own, mine) if self.store.moments is None else self._latents(own, mine)

@@ -43,7 +43,7 @@ def euler_maruyama(epsilon: Epsilon, x: Tensor, sde: Schedule, steps: int, end: 
     """
     times = torch.linspace(1.0, end, steps + 1, dtype=torch.float64)
     if not end:
-        times = torch.cat([torch.linspace(1.0, LAST, steps, dtype=torch.float64), times[-1:]])
+        times[:-1] = torch.linspace(1.0, LAST, steps, dtype=torch.float64)
     uniform = float(times[0] - times[1])
     for i in range(steps):
         t, step = times[i], uniform if end else float(times[i] - times[i + 1])

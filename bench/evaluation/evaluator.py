@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,21 +43,26 @@ class Measured:
     feature_seconds: float
 
 
-class Prompts:
-    """The conditions of an evaluation, labels or captions, the same for every arm and seed of a cell."""
+def conditions(store: Store, count: int, generator: torch.Generator) -> Tensor | None:
+    """`count` labels by training frequency, or val captions, with repetition; None for an unconditional dataset."""
+    if store.condition == "none":
+        return None
+    if store.condition == "class":
+        frequency = torch.from_numpy(np.bincount(store.labels)).double()
+        return torch.multinomial(frequency, count, replacement=True, generator=generator)
+    chosen = torch.randint(len(store.val_texts), (count,), generator=generator).numpy()
+    return torch.from_numpy(store.val_texts[chosen]).float()
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.frequency = torch.from_numpy(np.bincount(store.labels)).double() if store.condition == "class" else None
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor | None:
-        """`count` labels by training frequency, or val captions, with repetition; None for an unconditional dataset."""
-        if self.frequency is not None:
-            return torch.multinomial(self.frequency, count, replacement=True, generator=generator)
-        if self.store.condition == "none":
-            return None
-        chosen = torch.randint(len(self.store.val_texts), (count,), generator=generator).numpy()
-        return torch.from_numpy(self.store.val_texts[chosen]).float()
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode for the time of a `with` block, even if that is broken off."""
+    was_training = model.training
+    try:
+        model.eval()
+        yield
+    finally:
+        model.train(was_training)
 
 
 class Evaluator:
@@ -65,7 +72,6 @@ class Evaluator:
         self.spec, self.settings, self.store = spec, spec.evaluation, store
         self.schedule = schedules.schedule(spec.diffusion)
         self.streams = RandomStreams(spec.dataset, spec.backbone, seed=None)
-        self.prompts = Prompts(store)
         self.extractor = features.load(self.settings.extractor, device=spec.device)
         self.reference = frechet.reference(store, self.extractor, data)
 
@@ -74,9 +80,7 @@ class Evaluator:
         """Measure `model` under the sampling noise number `repeat`; 0 is the one of every curve."""
         began, sampling, finite = time.perf_counter(), 0.0, True
         accumulator, grid = frechet.Accumulator(self.extractor.dim), torch.empty(0, dtype=torch.uint8)
-        was_training = model.training
-        try:
-            model.eval()
+        with evaluating(model):
             for start in range(0, self.settings.samples, BATCH):
                 before = time.perf_counter()
                 x = self.sample(model, repeat, start)
@@ -87,8 +91,6 @@ class Evaluator:
                     accumulator.add(self.extractor(pixels))
                 if not start:
                     grid = pixels[:BLOCK].cpu()
-        finally:  # an evaluation may be broken off
-            model.train(was_training)
         distance = frechet.frechet_distance(accumulator.statistics(), self.reference) if finite else math.nan
         return Measured(distance, grid, sampling, time.perf_counter() - began - sampling)
 
@@ -110,7 +112,7 @@ class Evaluator:
 
     def _condition(self, repeat: int, blocks: range, count: int) -> Tensor | None:
         generators = [self.streams.generator("sample", repeat, block, CONDITION) for block in blocks]
-        parts = [part for g in generators if (part := self.prompts.draw(BLOCK, g)) is not None]
+        parts = [part for g in generators if (part := conditions(self.store, BLOCK, g)) is not None]
         return torch.cat(parts)[:count].to(self.spec.device) if parts else None
 
     def _epsilon(self, model: nn.Module, condition: Tensor | None) -> Epsilon:

@@ -103,11 +103,6 @@ class Extractor:
         return torch.cat([self.module(part)[0].float() for part in parts])
 
 
-def names() -> tuple[str, ...]:
-    """The extractors there are."""
-    return tuple(DIMS)
-
-
 def load(name: str, weights: str | Path | None = None, device: str = "cpu", digest: str | None = None) -> Extractor:
     """The extractor `name`, loaded once per process, device and weights file.
 
@@ -115,14 +110,13 @@ def load(name: str, weights: str | Path | None = None, device: str = "cpu", dige
     that its weights must have, or how it begins. BadInput, one line, if something of this does not hold; no network.
     """
     if name not in DIMS:
-        raise unknown("extractor", name, names())
+        raise unknown("extractor", name, tuple(DIMS))
     if name == "inception":
         path = Path(weights or os.environ.get(INCEPTION_PATH) or INCEPTION_FILE)
         if not path.is_file():
-            where = (
-                f"get {INCEPTION_FILE} from the releases of toshas/torch-fidelity and set {INCEPTION_PATH} to its path"
-            )
-            raise BadInput(f"extractor inception: no weights file at {path}; {where}")
+            published = f"get {INCEPTION_FILE} from the releases of toshas/torch-fidelity"
+            said = f"no weights file at {path}; {published} and set {INCEPTION_PATH} to its path"
+            raise BadInput(f"extractor inception: {said}")
         found = _inception(path.resolve(), path.stat().st_mtime_ns, str(device))
     elif weights is not None:
         raise BadInput(f"weights: {str(weights)!r} given; extractor {name} has fixed weights and takes no file")

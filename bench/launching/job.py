@@ -11,11 +11,11 @@ from submitit.core.utils import DelayedSubmission
 
 from bench.launching.coordinator import Coordinator
 from bench.launching.local import synced
+from bench.launching.process import WARNINGS
 from bench.planning import suite_file
 from bench.planning.plan import plan, select, with_pilots
 from reports import write
 
-WARNINGS = {signal.SIGUSR2, signal.SIGTERM}
 # A program with SLURM's warnings blocked: one that comes before Python can take it would end the job for good. They
 # stay pending, also through exec, until the job takes them.
 BLOCKED = (
@@ -44,35 +44,26 @@ class Work:
     devices: str | None = None
 
     def __call__(self) -> int:
-        everything = plan(suite_file.load(self.suite))
+        everything, root = plan(suite_file.load(self.suite)), Path(self.root)
         devices = None if self.devices is None else [self.devices]
-        coordinator = Coordinator(everything, Path(self.root), Path(self.data), 1, devices, GRACE)
+        coordinator = Coordinator(everything, root, Path(self.data), 1, devices, GRACE)
         _at_work.append(coordinator)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WARNINGS)
-        root, name = Path(self.root), everything[0].suite
-        with synced(name, root, EVERY if self.tracking else 0.0, self.tracking):
+        with synced(everything[0].suite, root, EVERY if self.tracking else 0.0, self.tracking):
             return coordinator.train(with_pilots(everything, select(everything, self.only)))
 
     def checkpoint(self) -> DelayedSubmission:
-        """The job is warned: its run saves and ends; what is requeued is the same work.
-
-        A dump that was cut short by a kill would make submitit refuse the next.
-        """
+        """The job is warned: its run saves and ends; what is requeued is the same work."""
         for coordinator in _at_work:
             coordinator.end(self.patience)
         paths = submitit.JobEnvironment().paths
+        # A dump that was cut short by a kill would make submitit refuse the next.
         for torn in paths.folder.glob(f"{paths.submitted_pickle.stem}*.save_tmp"):
             torn.unlink(missing_ok=True)
         return DelayedSubmission(self)
 
 
-@dataclass(frozen=True)
-class Report:
+def write_report(suite: str, root: str) -> str:
     """Write the report of what is there, once the sweep has ended."""
-
-    suite: str
-    root: str
-
-    def __call__(self) -> str:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, WARNINGS)
-        return str(write(Path(self.root), self.suite))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WARNINGS)
+    return str(write(Path(root), suite))

@@ -10,9 +10,8 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from multiprocessing import forkserver, resource_tracker
@@ -55,12 +54,27 @@ def held_back(*signals: signal.Signals) -> Iterator[None]:
 
 
 def warm_up() -> None:
-    """Start the forkserver. It takes neither Ctrl-C nor warnings, and ends with this process."""
+    """Start the forkserver. It takes no Ctrl-C, hangup or warning, and ends with this process."""
     for name, value in HEAP.items():
         os.environ.setdefault(name, value)
     forkserver.set_forkserver_preload(["bench.launching.preload"])
-    with held_back(signal.SIGINT, *WARNINGS):
+    with held_back(signal.SIGINT, signal.SIGHUP, *WARNINGS):
         forkserver.ensure_running()
+
+
+def begin(target: Callable[..., None], *words: object) -> BaseProcess:
+    """Start target(*words) in a process of the forkserver; of another one if that has just been killed."""
+    for patience in (0.1, 1.0, None):
+        warm_up()
+        process = multiprocessing.get_context("forkserver").Process(target=target, args=words, daemon=True)
+        try:
+            process.start()
+            break
+        except (EOFError, ConnectionError):
+            if patience is None:
+                raise
+            time.sleep(patience)
+    return process
 
 
 def start(run: Run, root: Path, data: Path, devices: str | None = None) -> list[BaseProcess]:
@@ -68,57 +82,29 @@ def start(run: Run, root: Path, data: Path, devices: str | None = None) -> list[
 
     devices: the value of CUDA_VISIBLE_DEVICES, None to leave it.
     """
-    warm_up()
     count = run.execution.processes
     shared = {"CUDA_VISIBLE_DEVICES": devices} if devices is not None else {}
-    if count > 1:
-        shared |= {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    context = multiprocessing.get_context("forkserver")
-    processes: list[BaseProcess] = []
-    for rank in range(count):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {}
-        process = context.Process(target=_main, args=(run, root, data, shared | own, time.time()), daemon=True)
-        _begin(process)
-        processes.append(process)
-    return processes
-
-
-def _begin(process: BaseProcess) -> None:
-    """Start a process; through another forkserver if the one that was asked has just been killed."""
-    for patience in (0.1, 1.0, None):
-        try:
-            process.start()
-            return
-        except (EOFError, ConnectionError):
-            if patience is None:
-                raise
-            time.sleep(patience)
-            warm_up()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    if count == 1:
+        return [begin(_main, run, root, data, shared, time.time())]
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    shared |= {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    return [begin(_main, run, root, data, environment, time.time()) for environment in ranks]
 
 
 def _main(run: Run, root: Path, data: Path, environment: dict[str, str], started: float) -> None:
     """What the process does. It leaves Ctrl-C to its parent, and ends with it."""
+    from datasets.parallel import leave_with_parent
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    leave_with_parent()
     os.environ.update(environment)
     code = _train(run, root, data, time.time() - started)
     sys.stderr.flush()
     if "RANK" in environment:
         os._exit(code)  # no rank waits for another any more
     sys.exit(code)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(Exit.FAILED)
 
 
 def _train(run: Run, root: Path, data: Path, startup: float) -> Exit:
@@ -142,20 +128,16 @@ def _train(run: Run, root: Path, data: Path, startup: float) -> Exit:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return Exit.BAD_INPUT
-    except Exception as error:
+    except BaseException as error:  # a method of a user may call sys.exit, too
         if run.execution.processes > 1:  # another rank may have left or died: then this one is told to leave
             time.sleep(PEERS)
             if warning.given:
                 return Exit.LEFT
-        return _fail(run, root, error)
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"{run.id}: failed: {line}", file=sys.stderr)  # first: on a full disk there may be room for this alone
+        try:
+            run.folder(root).fail(error)
+        except OSError as second:  # the run stays open, and the next command resumes it
+            print(f"{run.id}: could not be marked as failed: {second}", file=sys.stderr)
+        return Exit.FAILED
     return Exit.DONE
-
-
-def _fail(run: Run, root: Path, error: Exception) -> Exit:
-    line = " ".join(f"{type(error).__name__}: {error}".split())
-    print(f"{run.id}: failed: {line}", file=sys.stderr)
-    try:
-        run.folder(root).fail(error)
-    except OSError as second:  # a full disk: the run stays open, and the next command resumes it
-        print(f"{run.id}: could not be marked as failed: {second}", file=sys.stderr)
-    return Exit.FAILED

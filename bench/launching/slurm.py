@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -18,30 +17,20 @@ from bench.launching.sweep_folder import SweepFolder
 PREFIX = "skipbench-"  # of a job's name; the suite follows
 MARK = "skipbench|"  # begins every line of an answer that is ours: sites add banners of their own
 WAIT = 20.0  # seconds that a question may take
+# What a node does to say which of the files that it is given it sees.
+LOOK = f'for file; do test -f "$file" && echo "{MARK}seen" || echo "{MARK}unseen"; done'
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of ours. id: ARRAY_ELEMENT or plain. state: what the scheduler says. batch: the mark of its submission."""
+    """A job of ours. id: ARRAY_ELEMENT, or ARRAY. batch, kind: of its submission. state: what the scheduler says."""
 
     id: str
-    state: str
+    array: str
     batch: str
-
-    @property
-    def array(self) -> str:
-        """The array that the job is an element of, or its own id."""
-        return self.id.partition("_")[0]
-
-    @property
-    def element(self) -> int:
-        """Its place in the array."""
-        return int(self.id.partition("_")[2] or 0)
-
-
-def present() -> bool:
-    """Whether this machine can submit."""
-    return all(map(shutil.which, ("sbatch", "srun")))  # submitit wants both
+    kind: str
+    state: str
+    runs: list[str]
 
 
 def ask(*command: str, wait: float = WAIT) -> str | None:
@@ -59,64 +48,44 @@ def _ours(said: str | None) -> list[str]:
     return [line.removeprefix(MARK) for line in lines if line.startswith(MARK)]
 
 
-def queue(suite: str) -> list[Job] | None:
-    """Jobs of a suite that are pending or running, by name and by the mark in their comment; None without an answer."""
-    text = ask("squeue", "-h", "-r", "--me", "-o", f"{MARK}%F|%K|%T|%r|%k|%j")
-    if text is None:
-        return None
-    found = []
+def queue(sweep: SweepFolder) -> list[Job] | None:
+    """Jobs of our batches that are pending or running, by the mark in their comment; None without an answer."""
+    batches, found = {batch["batch"]: batch for batch in sweep.batches("slurm")}, []
+    text = ask("squeue", "-h", "-r", "--me", "-o", f"{MARK}%F|%K|%T|%r|%k|%j") if batches else ""
     for line in _ours(text):
-        if line.endswith(f"|{PREFIX}{suite}"):
-            array, element, state, reason, rest = line.split("|", 4)
+        if line.endswith(f"|{PREFIX}{sweep.path.name}"):
+            array, element, state, reason, comment = line.split("|", 4)
             told = f"{state} ({reason})" if state == "PENDING" and reason not in ("None", "") else state
-            found.append(
-                Job(array if element == "N/A" else f"{array}_{element}", told, rest.partition(" ")[0].partition("|")[0])
-            )
-    return found
+            job, index = (array, 0) if element == "N/A" else (f"{array}_{element}", int(element))
+            if batch := batches.get(mark := re.split("[ |]", comment)[0]):
+                found.append(Job(job, array, mark, batch["kind"], told, batch["elements"][index]))
+    return None if text is None else found
 
 
-def history(ids: Iterable[str]) -> dict[str, str]:
-    """Job id to state from accounting; empty where the site has none."""
-    arrays = sorted({job.partition("_")[0] for job in ids})
-    text = ask("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(arrays)) if arrays else None
-    return {job: state for job, bar, state in (line.partition("|") for line in (text or "").splitlines()) if bar}
-
-
-def queued(sweep: SweepFolder) -> dict[str, list[str]]:
-    """Job id to its runs, for the jobs of our submissions that are still pending or running.
-
-    BadInput where the queue cannot be seen: to take it for empty would submit everything again, or cancel nothing.
-    """
-    batches = {batch["batch"]: batch for batch in sweep.batches() if batch["cluster"] == "slurm"}
-    jobs = queue(sweep.path.name) if batches else []
-    if jobs is None:
-        path = sweep.path / "submitted.json"
-        raise BadInput(f"{path}: names {len(batches)} batches on slurm, but squeue gives no answer; try again")
-    return {job.id: _runs(batches[job.batch], job) for job in jobs if job.batch in batches}
-
-
-def _runs(batch: dict[str, list[list[str]]], job: Job) -> list[str]:
-    elements = batch["elements"]
-    return elements[job.element] if job.element < len(elements) else []
+def queued(sweep: SweepFolder) -> list[Job]:
+    """The same; BadInput without an answer: to take it for an empty queue would submit everything again."""
+    if (jobs := queue(sweep)) is None:
+        count = len(sweep.batches("slurm"))
+        raise BadInput(f"{sweep.submitted}: names {count} batches on slurm, but squeue gives no answer; try again")
+    return jobs
 
 
 def of_runs(sweep: SweepFolder) -> dict[str, tuple[str, str]]:
     """Run to (job, what the scheduler says of it), the latest job of each; unknown states are an empty string."""
-    live = {job.id: job for job in queue(sweep.path.name) or []}
-    ids: dict[str, str] = {}  # run to job
-    for batch in sweep.batches():
-        if batch["cluster"] == "slurm":
-            jobs = [job for job in live.values() if job.batch == batch["batch"]]
-            arrays = {job.array for job in jobs} | {batch["job"]} - {None}
-            for array in arrays:
-                several = len(batch["elements"]) > 1
-                ids |= {
-                    run: f"{array}_{k}" if several else array
-                    for k, runs in enumerate(batch["elements"])
-                    for run in runs
-                }
-    ended = history({job for job in ids.values() if job not in live}) if ids else {}
-    return {run: (job, live[job].state if job in live else ended.get(job, "")) for run, job in ids.items()}
+    live = queue(sweep) or []
+    jobs: dict[str, str] = {}  # by run
+    arrays = {job.batch: job.array for job in live}
+    for batch in sweep.batches("slurm"):
+        if array := batch["job"] or arrays.get(batch["batch"]):
+            several = len(batch["elements"]) > 1
+            for index, runs in enumerate(batch["elements"]):
+                jobs |= dict.fromkeys(runs, f"{array}_{index}" if several else array)
+    jobs |= {run: job.id for job in live for run in job.runs}
+    states = {job.id: job.state for job in live}
+    if ended := sorted({job.partition("_")[0] for job in jobs.values() if job not in states}):
+        said = ask("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(ended)) or ""  # not on every site
+        states = {job: state for job, _, state in (line.partition("|") for line in said.splitlines())} | states
+    return {run: (job, states.get(job, "")) for run, job in jobs.items()}
 
 
 def largest_array() -> int | None:
@@ -147,49 +116,35 @@ def check_accepted(options: list[str], minutes: int) -> None:
 
 
 def _minutes(text: str) -> float:
-    """Of SLURM's [DAYS-][[HOURS:]MINUTES:]SECONDS; infinite for other words."""
-    days, _, clock = text.rpartition("-")
-    parts = clock.split(":")
-    if not all(part.isdigit() for part in parts):
-        return math.inf
-    hours, minutes, _ = map(int, ["0", "0", *parts][-3:])
-    return (int(days or 0) * 24 + hours) * 60 + minutes
+    """Of SLURM's [DAYS-][HOURS:]MINUTES:SECONDS; infinite for other words."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):\d+", text)
+    days, hours, minutes = (int(part or 0) for part in found.groups()) if found else (0, math.inf, 0)
+    return (days * 24 + hours) * 60 + minutes
 
 
 def check_shared(folders: dict[str, Path], options: list[str]) -> None:
-    """BadInput if a node does not see what is written into a folder here. Asked of a node that is free at once.
-
-    folders: what gives each of them (`--root`) to the folder.
-    """
+    """BadInput if a node that is free at once does not see what is written into the folders, named by their options."""
     with ExitStack() as stack:
         markers = []
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-            found = folder.resolve()
-            markers.append(stack.enter_context(tempfile.NamedTemporaryFile(dir=found, prefix=".shared.")).name)
-        script = f'for file; do test -f "$file" && echo "{MARK}seen" || echo "{MARK}unseen"; done'
+            seen = folder.resolve()
+            markers.append(stack.enter_context(tempfile.NamedTemporaryFile(dir=seen, prefix=".shared.")).name)
         command = ["srun", *options, "--immediate=10", "--nodes=1", "--ntasks=1", "--time=1", "--chdir=/", "--quiet"]
-        said = ask(*command, f"--job-name={PREFIX}check", "sh", "-c", script, "sh", *markers, wait=40)
-        words = _ours(said)
+        words = _ours(ask(*command, f"--job-name={PREFIX}check", "sh", "-c", LOOK, "sh", *markers, wait=40))
     if len(words) != len(markers):
-        print(
-            f"no node was free at once to see whether it shares {' and '.join(map(str, folders.values()))}; "
-            "jobs that cannot see them will fail at once"
-        )
+        names = " and ".join(map(str, folders.values()))
+        print(f"no node was free at once to see whether it shares {names}; jobs that cannot see them will fail at once")
         return
     for (option, folder), word in zip(folders.items(), words, strict=True):
         if word == "unseen":
-            raise BadInput(
-                f"{option}: {str(folder)!r} is not shared: a node of the cluster does not see what is written there; "
-                "choose a folder on a file system of all nodes"
-            )
+            why = "is not shared: a node of the cluster does not see what is written there"
+            raise BadInput(f"{option}: {str(folder)!r} {why}; choose a folder on a file system of all nodes")
 
 
 def cancel(jobs: Iterable[str]) -> None:
     """End jobs. BadInput if SLURM does not do it; jobs that end by themselves at this moment are no fault."""
     done = subprocess.run(["scancel", *jobs], capture_output=True, text=True)
-    faults = [
-        line for line in done.stderr.splitlines() if "already completing" not in line and "Invalid job id" not in line
-    ]
+    faults = [line for line in done.stderr.splitlines() if not re.search("already completing|Invalid job id", line)]
     if done.returncode and faults:
         raise BadInput(f"scancel failed, jobs may still run: {faults[0]}")

@@ -7,43 +7,58 @@ depend on them, then the report, as job arrays; each element owns its runs, and 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import os
 import secrets
 import shlex
-import signal
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext, redirect_stderr, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import submitit
+import yaml
 
 from bench.errors import BadInput
-from bench.launching import cluster_profile, local, slurm, snapshot
-from bench.launching.job import BLOCKED, Report, Work
+from bench.launching import cluster_profile, local, slurm
+from bench.launching.job import BLOCKED, Work, write_report
 from bench.launching.sweep_folder import SweepFolder
+from bench.planning import suite_file
 from bench.planning.plan import plan, select, with_pilots
-from bench.planning.suite import Suite
+from bench.planning.suite import SuiteFile
+from bench.runs import source_code
 from bench.runs.run_spec import Run
+from reports.records.files import write_json
 from reports.records.lease import Lease
 from reports.records.run_folder import State
 
 LOCAL_TIME = 365 * 24 * 60  # minutes; submitit ends a local job after three requeues at its time
-REQUEUES = (
-    1000  # submitit counts a preemption near the end of the time as a timeout; our own record says what goes forward
-)
-FORBIDDEN = "%\\\n\r"  # letters that mean something else in the names of a job's log files
+# Submitit counts a preemption near the end of the time as a timeout; our own record says what goes forward.
+REQUEUES = 1000
+FORBIDDEN = set("%\\\n\r")  # letters that mean something else in the names of a job's log files
+# Options that say something to one cluster alone, with what stands in them if nobody gives them.
+FOR_SLURM = ("partition", "account", "qos", "gpus_per_node", "array_parallelism", "runs_per_job", "set")
+ONLY: dict[str, dict[str, Any]] = {"slurm": dict.fromkeys(FOR_SLURM), "local": {"jobs": None}}
+ONLY["slurm"]["profile"] = "slurm"
+SUITES = Path("bench", "suites")  # in the copy of the code
+Arrays = list[tuple[str, list[list[Run]]]]  # of each its kind, and its elements with their runs
 
 
-def submit(suite: Suite, o: argparse.Namespace) -> int:
+def submit(suite: SuiteFile, o: argparse.Namespace) -> int:
     """Submit jobs for what is missing and nobody has; returns 0. Safe to call again, and twice at the same moment."""
     if o.tracking and not o.tracking.startswith(("http://", "https://")):
         told = "jobs open no database; give the http address of a tracking server, or run sync beside them"
         raise BadInput(f"--tracking: {o.tracking!r}: {told}")
-    submission = Slurm(suite, o) if o.cluster == "slurm" else Local(suite, o)
+    for cluster, defaults in ONLY.items():
+        given = [f"--{key.replace('_', '-')}" for key, default in defaults.items() if getattr(o, key) != default]
+        if given and cluster != o.cluster:
+            raise BadInput(f"{', '.join(given)}: for --cluster {cluster} alone, and this is {o.cluster}; leave it out")
+    submission: Slurm | Local = Slurm(suite, o) if o.cluster == "slurm" else Local(suite, o)
     with _alone(submission.sweep, o.dry_run):
         return submission.submit()
 
@@ -53,91 +68,100 @@ def _alone(sweep: SweepFolder, dry_run: bool) -> AbstractContextManager[object]:
     return nullcontext() if dry_run else Lease(sweep.path / ".submitting", wait=600.0)
 
 
+@contextmanager
+def _no_outer_job() -> Iterator[None]:
+    """Submitting from inside a job would inherit its SLURM_ variables; where the cluster is must stay."""
+    kept = {key: os.environ[key] for key in ("SLURM_CONF",) if key in os.environ}
+    with submitit.helpers.clean_env():
+        os.environ.update(kept)
+        yield
+
+
 class Submission:
     """What both clusters share: the runs that are wanted, and where jobs find code, runs and data."""
 
-    def __init__(self, suite: Suite, o: argparse.Namespace) -> None:
+    def __init__(self, suite: SuiteFile, o: argparse.Namespace) -> None:
         self.suite, self.o = suite, o
         self.everything = plan(suite)
         self.wanted = with_pilots(self.everything, select(self.everything, o.only))
         self.sweep = SweepFolder(Path(o.root).resolve(), suite.name)
-
-    def submit(self) -> int:
-        """Submit; returns the exit code."""
-        raise NotImplementedError
+        self.sweep.check_version()
+        where = f"{shlex.quote(suite.name)} --root {shlex.quote(str(o.root))}"
+        self.follow = f"follow them with: python -m bench status {where}"
 
     def missing(self, held: set[str]) -> list[Run]:
         """Runs to submit: not done, in no job of ours; failed ones only if that is asked for."""
         states = {run.id: run.folder(self.o.root).state() for run in self.wanted}
-        failed = [run for run in self.wanted if states[run.id] is State.FAILED]
-        if failed and self.o.retry != "failed":
-            print(f"{len(failed)} runs failed and are left out; --retry failed submits them again")
         left = [run for run in self.wanted if not states[run.id].done and run.id not in held]
-        return left if self.o.retry == "failed" else [run for run in left if run not in failed]
+        kept = [run for run in left if self.o.retry == "failed" or states[run.id] is not State.FAILED]
+        if failed := len(left) - len(kept):
+            print(f"{failed} runs failed and are left out; --retry failed submits them again")
+        return kept
 
     def prepare(self) -> Path:
-        """Prepare data and folders, and freeze the code; returns its folder."""
+        """Prepare data and folders; copy code and suite: jobs start from them, even days later. Returns that folder."""
         local.prepare(self.suite, self.everything, self.wanted, self.o.root, self.o.data)
-        code = snapshot.take(self.suite, self.o.root)
-        self.where = (
-            str(snapshot.suite_in(code, self.suite.name)),
-            str(self.sweep.path.parent),
-            str(self.o.data.resolve()),
-        )
-        return code
-
-    def follow(self) -> str:
-        """What to do next."""
-        name, root = shlex.quote(self.suite.name), shlex.quote(str(self.o.root))
-        return f"follow them with: python -m bench status {name} --root {root}"
+        text, file = yaml.safe_dump(suite_file.read(self.suite.path), sort_keys=False), f"{self.suite.name}.yaml"
+        name = hashlib.blake2b((source_code.digest() + text).encode(), digest_size=6).hexdigest()
+        folder = self.sweep.path / "code" / name
+        if not folder.is_dir():
+            partial = folder.with_name(f".{name}")  # renamed when it is whole; one submission at a time comes here
+            shutil.rmtree(partial, ignore_errors=True)
+            (partial / SUITES).mkdir(parents=True)
+            (partial / SUITES / file).write_text(text)
+            for path in source_code.files():
+                (partial / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source_code.TREE / path, partial / path)
+            write_json(partial / source_code.GIT, source_code.git_state())
+            partial.rename(folder)
+        if source_code.digest(folder) != source_code.digest():
+            raise BadInput(f"{folder}: is not the code that it is named after; move it away to submit again")
+        self.where = (str(folder / SUITES / file), str(self.sweep.path.parent), str(self.o.data.resolve()))
+        return folder
 
 
 class Slurm(Submission):
     """Job arrays."""
 
-    def __init__(self, suite: Suite, o: argparse.Namespace) -> None:
+    def __init__(self, suite: SuiteFile, o: argparse.Namespace) -> None:
         super().__init__(suite, o)
         self.profile = cluster_profile.profile(o)
-        if not slurm.present():
+        if not all(map(shutil.which, ("sbatch", "srun"))):  # submitit wants both
             raise BadInput("--cluster: 'slurm' needs sbatch, which is not on this machine; choose local")
-        for letter in FORBIDDEN:
-            if letter in str(self.sweep.path):
-                told = f"SLURM cannot write into a folder with {letter!r} in its name; choose another"
-                raise BadInput(f"--root: {str(self.sweep.path)!r}: {told}")
-        cores = suite.training.threads * suite.training.processes
+        if odd := FORBIDDEN & set(str(self.sweep.path)):
+            told = f"SLURM cannot write into a folder with {min(odd)!r} in its name; choose another"
+            raise BadInput(f"--root: {str(self.sweep.path)!r}: {told}")
+        cores = suite.threads * suite.processes
         self.settings = cluster_profile.parameters(self.profile, slurm.PREFIX + suite.name, cores)
-        if suite.training.device == "cuda" and not cluster_profile.asks_for_gpus(self.settings):
+        if suite.device == "cuda" and not cluster_profile.asks_for_gpus(self.settings):
             told = f"{suite.name} trains on cuda, and its jobs would get no GPU; give it, or --set gres=..."
             raise BadInput(f"--gpus-per-node: {told}")
 
+    @_no_outer_job()
     def submit(self) -> int:
         """Submit arrays of what is missing, and the report after them."""
-        held = {run for runs in slurm.queued(self.sweep).values() for run in runs}
+        held = {run for job in slurm.queued(self.sweep) for run in job.runs}
         left = self.missing(held)
-        executor, arrays = self.executor(self.settings), self.arrays(left)
+        executor, arrays = self.executor(), self.arrays(left)
         keys = ("partition", "account", "qos")
         options = [f"--{key}={value}" for key in keys if (value := self.settings.get(f"slurm_{key}"))]
-        with _no_outer_job():
-            slurm.check_accepted(options, self.settings["timeout_min"])
+        slurm.check_accepted(options, self.settings["timeout_min"])
         jobs = sum(len(elements) for _, elements in arrays)
         queued = f"; {len(held)} runs are in the queue already" if held else ""
         told = f"{len(left)} of {len(self.wanted)} runs to submit, {jobs} jobs in {len(arrays)} arrays on slurm"
         print(f"{self.suite.name}: {told}{queued}")
         if self.o.dry_run:
             _describe(arrays, executor)
-            return 0
-        if not left and (not held or self.waiting("report")):
-            return 0
-        with _no_outer_job():
+        elif left or (held and not self.waiting("report")):
             slurm.check_shared({"--root": Path(self.o.root), "--data": Path(self.o.data)}, options)
-        code = self.prepare()
-        with chdir(code):  # a job starts where it was submitted, and imports what lies there
-            self.submit_arrays(arrays)
-        print(f"code {code.name}; {self.follow()} --watch 10")
+            code = self.prepare()
+            with chdir(code):  # a job starts where it was submitted, and imports what lies there
+                self.submit_arrays(arrays)
+            print(f"code {code.name}; {self.follow} --watch 10")
         return 0
 
-    def arrays(self, left: list[Run]) -> list[tuple[str, list[list[Run]]]]:
-        """(kind, elements with their runs): pilots before comparisons, no array longer than the site takes."""
+    def arrays(self, left: list[Run]) -> Arrays:
+        """Pilots before comparisons, no array longer than the site takes."""
         limit, size = self.profile.largest_array, self.profile.runs_per_job
         most = min(limit, slurm.largest_array() or limit)
         found = []
@@ -147,7 +171,7 @@ class Slurm(Submission):
             found += [(kind, elements[k : k + most]) for k in range(0, len(elements), most)]
         return found
 
-    def submit_arrays(self, arrays: list[tuple[str, list[list[Run]]]]) -> None:
+    def submit_arrays(self, arrays: Arrays) -> None:
         """Every array as soon as the ids are there that it depends on."""
         # What waits for pilots also waits for those that an earlier call submitted.
         earlier = {kind: self.waiting(kind) for kind in ("pilots", "comparisons")}
@@ -155,59 +179,50 @@ class Slurm(Submission):
         for kind, elements in arrays:
             only = [",".join(f"run={run.id}" for run in runs) for runs in elements]
             works = [Work(*self.where, text, self.o.tracking, patience) for text in only]
-            after = earlier["pilots"] if kind == "comparisons" else []
             with _forgotten([run for runs in elements for run in runs], self.sweep):
-                array = self.sbatch(kind, works, [[run.id for run in runs] for runs in elements], self.settings, after)
+                array = self.sbatch(kind, works, elements, earlier["pilots"] if kind == "comparisons" else [])
             earlier[kind].append(array)
-            print(f"  {kind}: job {array}, {len(works)} elements" + (f", after {', '.join(after)}" if after else ""))
-        light = {key: value for key, value in self.settings.items() if key != "gpus_per_node"} | {"cpus_per_task": 1}
-        work = Report(self.suite.name, str(self.sweep.path.parent))
-        report = self.sbatch("report", [work], [[]], light, earlier["pilots"] + earlier["comparisons"])
-        print(f"  report: job {report}, after all of them")
+        report = partial(write_report, self.suite.name, str(self.sweep.path.parent))
+        self.sbatch("report", [report], [[]], earlier["pilots"] + earlier["comparisons"])
 
-    def sbatch(
-        self,
-        kind: str,
-        works: Sequence[Work | Report],
-        runs: list[list[str]],
-        settings: dict[str, Any],
-        after: list[str],
-    ) -> str:
-        """Submit one array; returns its job id.
-
-        The batch is written down first, and its jobs are known by the mark in their comment, so that none is ever lost.
-        """
-        mark, code = secrets.token_hex(6), Path.cwd().name
-        batch = {"batch": mark, "cluster": "slurm", "kind": kind, "code": code, "elements": runs}
-        executor = self.executor(settings, after, mark)
+    def sbatch(self, kind: str, works: list[Any], elements: list[list[Run]], after: list[str]) -> str:
+        """Submit one array; returns its job id. No job is ever lost: its mark is written down first."""
+        mark, runs = secrets.token_hex(6), [[run.id for run in element] for element in elements]
+        batch = {"batch": mark, "cluster": "slurm", "kind": kind, "code": Path.cwd().name, "elements": runs}
+        executor = self.executor(kind, after, mark)
         self.sweep.remember(batch | {"job": None})
         try:
-            with _no_outer_job(), redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error
-                jobs: list[submitit.Job[Any]] = [executor.submit(work) for work in works]
+            with redirect_stderr(io.StringIO()):  # what sbatch says is in the error
+                jobs = executor.submit_array(works)
         except submitit.core.utils.FailedJobError as error:
             self.sweep.forget(mark)
             raise BadInput(f"sbatch refused the job: {' '.join(str(error).split())}") from None
         array = str(jobs[0].job_id).partition("_")[0]
         self.sweep.remember(batch | {"job": array})
+        print(f"  {kind}: job {array}, {len(works)} elements" + (f", after {', '.join(after)}" if after else ""))
         return array
 
-    def executor(self, settings: dict[str, Any], after: Sequence[str] = (), mark: str = "") -> submitit.AutoExecutor:
-        """`afterany`: `afterok` on a failed pilot would wait for ever; the job itself looks at the targets."""
+    def executor(self, kind: str = "", after: Sequence[str] = (), mark: str = "") -> submitit.AutoExecutor:
+        """`afterany`: `afterok` on a failed pilot would wait for ever; the job itself looks at the target bands."""
+        settings = dict(self.settings)
+        if kind == "report":
+            settings |= {"gpus_per_node": None, "cpus_per_task": 1}
         python = shlex.join([sys.executable, "-S", "-c", BLOCKED, sys.executable])
         options = {"slurm_max_num_timeout": REQUEUES, "slurm_python": python}
         executor = submitit.AutoExecutor(folder=self.sweep.path / "jobs" / "%j", cluster="slurm", **options)
-        comment = {"slurm_comment": f"{mark} {settings.get('slurm_comment', '')}".strip()} if mark else {}
-        depends = {"slurm_dependency": "afterany:" + ":".join(after)} if after else {}
+        if mark:
+            settings["slurm_comment"] = f"{mark} {settings.get('slurm_comment', '')}".strip()
+        if after:
+            settings["slurm_dependency"] = "afterany:" + ":".join(after)
         try:
-            executor.update_parameters(**{**settings, **comment, **depends})
+            executor.update_parameters(**settings)
         except (NameError, AssertionError) as error:  # submitit's way to refuse a parameter
             raise BadInput(f"--set: {str(error).splitlines()[0]}") from None
         return executor
 
     def waiting(self, kind: str) -> list[str]:
         """Arrays of a kind that we submitted before and that are still in the queue."""
-        marks = {batch["batch"] for batch in self.sweep.batches() if batch["kind"] == kind}
-        return sorted({job.array for job in slurm.queue(self.suite.name) or [] if job.batch in marks}) if marks else []
+        return sorted({job.array for job in slurm.queued(self.sweep) if job.kind == kind})
 
 
 class Local(Submission):
@@ -216,44 +231,42 @@ class Local(Submission):
     def submit(self) -> int:
         """Start as many as fit or are asked for."""
         left, o = self.missing(set()), self.o
-        cuda = self.suite.training.device == "cuda"
+        cuda = self.suite.device == "cuda"
         devices = local.devices(self.suite, o.jobs) if cuda else [None] * (o.jobs or local.default_workers(self.suite))
         slots = devices[: len(left)]
         print(f"{self.suite.name}: {len(left)} of {len(self.wanted)} runs missing, {len(slots)} jobs on local")
         if o.dry_run or not left:
-            print(*(f"  {run.id}" for run in left), sep="\n", end="\n" if left else "")
+            print(*(f"  {run.id}\n" for run in left), sep="", end="")
             return 0
         code = self.prepare()
         executor = submitit.AutoExecutor(folder=self.sweep.path / "jobs", cluster="local")
-        executor.update_parameters(
-            timeout_min=o.time or LOCAL_TIME, name=self.suite.name, gpus_per_node=o.gpus_per_node
-        )
-        with chdir(code), _forgotten(left, self.sweep), _own_streams(), executor.batch():
-            works = [Work(*self.where, o.only, o.tracking, devices=one) for one in slots]
-            submitted = [executor.submit(work) for work in works]
-        jobs = [{"id": job.job_id, "started": psutil.Process(int(job.job_id)).create_time()} for job in submitted]
+        executor.update_parameters(timeout_min=o.time or LOCAL_TIME, name=self.suite.name)
+        works = [Work(*self.where, o.only, o.tracking, devices=one) for one in slots]
+        with chdir(code), _forgotten(left, self.sweep), _own_streams():
+            ids = [job.job_id for job in executor.submit_array(works)]
+        jobs = [{"id": job, "started": psutil.Process(int(job)).create_time()} for job in ids]
         batch = {"batch": secrets.token_hex(6), "cluster": "local", "kind": "workers", "code": code.name}
         self.sweep.remember(batch | {"jobs": jobs})
-        print(*(f"  job {job['id']}" for job in jobs), self.follow(), sep="\n")
+        print(*(f"  job {job}" for job in ids), self.follow, sep="\n")
         return 0
 
 
 @contextmanager
 def _forgotten(runs: list[Run], sweep: SweepFolder) -> Iterator[None]:
     """Before their jobs start the failures of runs are forgotten; they are put back if no job came of it."""
-    paths = [run.folder(sweep.path.parent).error for run in runs]
-    failures = {path: path.read_text() for path in paths if path.is_file()}
-    for path in failures:
-        path.unlink()
+    errors = [run.folder(sweep.path.parent).error for run in runs]
+    failures = {error: error.read_text() for error in errors if error.is_file()}
+    for error in failures:
+        error.unlink()
     try:
         yield
     except Exception:
-        for path, text in failures.items():
-            path.write_text(text)
+        for error, text in failures.items():
+            error.write_text(text)
         raise
 
 
-def _describe(arrays: list[tuple[str, list[list[Run]]]], executor: submitit.AutoExecutor) -> None:
+def _describe(arrays: Arrays, executor: submitit.AutoExecutor) -> None:
     """The arrays and their sbatch lines, as submitit writes them."""
     writer: Any = executor._executor
     for kind, elements in arrays:
@@ -267,27 +280,18 @@ def _describe(arrays: list[tuple[str, list[list[Run]]]], executor: submitit.Auto
 
 
 @contextmanager
-def _no_outer_job() -> Iterator[None]:
-    """Submitting from inside a job would inherit its SLURM_ variables; where the cluster is must stay."""
-    kept = {key: os.environ[key] for key in ("SLURM_CONF",) if key in os.environ}
-    with submitit.helpers.clean_env():
-        os.environ.update(kept)
-        yield
-
-
-@contextmanager
 def _own_streams() -> Iterator[None]:
     """What is started here inherits no stream of ours: it would hold a pipe open that somebody reads to its end."""
-    kept, null = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
+    kept = {number: os.dup(number) for number in (1, 2)}
+    with open(os.devnull, "wb") as null:
+        for number in kept:
+            os.dup2(null.fileno(), number)
     try:
-        os.dup2(null, 1)
-        os.dup2(null, 2)
         yield
     finally:
-        for number, copy in zip((1, 2), kept, strict=True):
+        for number, copy in kept.items():
             os.dup2(copy, number)
             os.close(copy)
-        os.close(null)
 
 
 def cancel(name: str, root: Path, dry_run: bool) -> int:
@@ -296,25 +300,21 @@ def cancel(name: str, root: Path, dry_run: bool) -> int:
     if not sweep.batches():
         raise BadInput(f"suite: {name!r} has no submitted jobs in {root}")
     with _alone(sweep, dry_run):  # not in the midst of a submission
-        jobs = list(slurm.queued(sweep))
+        jobs = [job.id for job in slurm.queued(sweep)]
         if jobs and not dry_run:
             slurm.cancel(jobs)
-        here = [job for batch in sweep.batches() if batch["cluster"] == "local" for job in batch["jobs"]]
-        ended = len(jobs) + sum(_end_local(job, dry_run) for job in here)
+        ended = len(jobs) + sum(_end_local(job, dry_run) for batch in sweep.batches("local") for job in batch["jobs"])
     print(f"{name}: {ended} jobs {'would be ended' if dry_run else 'ended'}")
     return 0
 
 
 def _end_local(job: dict[str, Any], dry_run: bool) -> bool:
     """End a local job and all its processes, if it is still that job: process ids are handed out again."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         process = psutil.Process(int(job["id"]))
-        if process.create_time() != job["started"] or process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        everything = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return False
-    for one in [] if dry_run else everything:
-        with suppress(psutil.NoSuchProcess):
-            one.send_signal(signal.SIGKILL)  # runs go on from their last checkpoints
-    return True
+        if process.create_time() == job["started"] and process.status() != psutil.STATUS_ZOMBIE:
+            for one in [] if dry_run else [process, *process.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()  # runs go on from their last checkpoints
+            return True
+    return False

@@ -1,107 +1,99 @@
-"""The folder of a suite's runs: what belongs to it, its frozen targets, and the jobs that were submitted.
+"""The folder of a suite's runs: what belongs to it, its frozen target bands, and the jobs that were submitted.
 
 ROOT/SUITE/suite.json        cells, arms, seeds and runs
-ROOT/SUITE/protocol.json     targets, frozen from the pilots before the first comparison starts
+ROOT/SUITE/protocol.json     target bands, frozen from the pilots before the first comparison starts
 ROOT/SUITE/submitted.json    batches of jobs
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
-from bench.planning.suite import Suite, evaluation_images
+from bench.planning.suite import SuiteFile
 from bench.runs.run_spec import Run
 from reports.analysis import bands
 from reports.records.files import read_json, write_json
 from reports.records.lease import Held, Lease
 from reports.records.reading import PROTOCOL
+from reports.records.suite_records import CellRecord, Listed, SeedsRecord, SuiteRecord, read_bands, read_suite
+
+# Seeds in suite.json, and the role of their runs; those that a user chooses come first.
+SEEDS = {"paired": "paired", "pilots": "pilot", "tuning": "tuning", "null": "null", "floor": "floor"}
+CHOSEN = ("paired", "pilots", "tuning")
 
 
 class SweepFolder:
-    """The folder of one suite under ROOT."""
+    """The folder of one suite under ROOT. suite, protocol, submitted: the paths of its files."""
 
     def __init__(self, root: Path, suite: str) -> None:
         self.path = Path(root) / suite
+        self.suite, self.protocol = self.path / "suite.json", self.path / "protocol.json"
+        self.submitted = self.path / "submitted.json"
 
-    @property
-    def suite(self) -> Path:
-        """What belongs to the suite."""
-        return self.path / "suite.json"
+    def check_version(self) -> None:
+        """ValueError, one line, if what is there is broken or was written under another protocol version."""
+        if self.suite.is_file():
+            read_suite(self.path.parent, self.path.name)
+        read_bands(self.protocol)
 
-    @property
-    def protocol(self) -> Path:
-        """Its frozen targets."""
-        return self.path / "protocol.json"
-
-    def batches(self) -> list[dict[str, Any]]:
-        """The batches of jobs submitted so far: cluster, kind, code, jobs with their runs."""
-        path = self.path / "submitted.json"
-        found: list[dict[str, Any]] = read_json(path) if path.is_file() else []
-        return found
+    def batches(self, cluster: str | None = None) -> list[dict[str, Any]]:
+        """The batches of jobs submitted so far (to a cluster): batch, cluster, kind, code, jobs with their runs."""
+        found = read_json(self.submitted) if self.submitted.is_file() else []
+        return [batch for batch in found if cluster in (None, batch["cluster"])]
 
     def remember(self, batch: dict[str, Any]) -> None:
         """Write a batch down, in the place of what was written of it before."""
-        others = [other for other in self.batches() if other["batch"] != batch["batch"]]
-        write_json(self.path / "submitted.json", [*others, batch])
+        self.forget(batch["batch"], batch)
 
-    def forget(self, mark: str) -> None:
+    def forget(self, mark: str, *instead: dict[str, Any]) -> None:
         """Take a batch back that led to no job."""
-        write_json(self.path / "submitted.json", [batch for batch in self.batches() if batch["batch"] != mark])
+        others = [batch for batch in self.batches() if batch["batch"] != mark]
+        write_json(self.submitted, [*others, *instead])
 
-    def publish(self, suite: Suite, runs: list[Run]) -> None:
+    def publish(self, suite: SuiteFile, runs: list[Run]) -> None:
         """Write suite.json. BadInput if seeds changed after a run has begun: that would be choosing the result."""
-        from bench.planning.plan import floor_seeds  # with torch, which `status` starts without
-        from bench.planning.suite_file import label
-
-        seeds = {name: getattr(suite.seeds, name) for name in ("paired", "pilots", "null", "tuning")}
-        seeds["floor"] = floor_seeds(suite)
+        found = {key: [run.spec.seed for run in runs if run.role == role] for key, role in SEEDS.items()}
+        seeds = SeedsRecord(**{key: tuple(dict.fromkeys(those)) for key, those in found.items()})
         if self.suite.is_file() and any(self.path.glob("*/events.jsonl")):
-            before = read_json(self.suite)["seeds"]
-            for name in ("paired", "pilots", "tuning"):
-                if before.get(name, []) != seeds[name]:
+            before = read_suite(self.path.parent, self.path.name).seeds
+            for name in CHOSEN:
+                if (there := getattr(before, name)) != (here := getattr(seeds, name)):
                     raise BadInput(
-                        f"{suite.path}: seeds.{name}: {seeds[name]} differs from {before.get(name, [])}, with which "
-                        f"runs of {self.path} were started; seeds never change after the first: use another suite name"
+                        f"{suite.path}: seeds.{name}: {list(here)} differs from {list(there)}, with which runs of "
+                        f"{self.path} were started; seeds never change after the first: use another suite name"
                     )
-        cells = [(cell, suite.of(cell)) for cell in suite.cells]
-        content = {
-            "protocol": PROTOCOL,
-            **{key: getattr(suite, key) for key in ("title", "scale", "trial", "baseline")},
-            "suite": suite.name,
-            "arms": [label(arm) for arm in suite.arms],
-            "seeds": seeds,
-            "cells": [
-                {"dataset": c.dataset, "backbone": c.backbone, "budget": t.budget, "evaluations": evaluation_images(t)}
-                for c, t in cells
-            ],
-            "runs": [
-                {"run": run.id, "dataset": run.spec.dataset, "backbone": run.spec.backbone, "method": run.label}
-                | {"role": run.role, "seed": run.spec.seed, "pair": run.pair}
-                for run in runs
-            ],
-        }
-        write_json(self.suite, content)
+        specs = [run.spec for run in runs]
+        cells = [CellRecord(spec.dataset, spec.backbone, spec.budget, tuple(spec.evaluation.images)) for spec in specs]
+        listed = [
+            Listed(run.id, spec.dataset, spec.backbone, run.label, run.role, spec.seed, run.pair)
+            for run, spec in zip(runs, specs, strict=True)
+        ]
+        arms = dict.fromkeys(run.label for run in runs if run.role == "paired")
+        content: dict[str, Any] = {key: getattr(suite, key) for key in ("title", "scale", "baseline", "trial")}
+        content |= {"arms": tuple(arms), "cells": tuple(dict.fromkeys(cells)), "runs": tuple(listed)}
+        write_json(self.suite, asdict(SuiteRecord(PROTOCOL, suite.name, seeds=seeds, **content)))
 
     def freeze(self, everything: Iterable[Run]) -> bool:
-        """Whether comparisons may start: the targets are frozen, now if all pilots are done, or the suite has none."""
-        pilots = [run for run in everything if run.role == "pilot"]
+        """Whether comparisons may start: the bands are frozen, now if all pilots are done, or the suite has none."""
+        pilots = {run.id: run.folder(self.path.parent) for run in everything if run.role == "pilot"}
         if not pilots:
             return True
-        folders = [run.folder(self.path.parent) for run in pilots]
         if not self.protocol.is_file():
-            if not all(folder.is_done() for folder in folders):
+            if not all(folder.is_done() for folder in pilots.values()):
                 return False
             try:
                 with Lease(self.path / "protocol.lock"):
                     if not self.protocol.is_file():
-                        write_json(self.protocol, bands.derive([read_json(folder.result) for folder in folders]))
+                        results = [read_json(folder.result) for folder in pilots.values()]
+                        write_json(self.protocol, bands.derive(results))
             except Held:  # another process freezes them: the next look finds them
                 return self.protocol.is_file()
-        recorded = {run for cell in read_json(self.protocol)["cells"].values() for run in cell["pilots"]}
-        if strangers := recorded ^ {run.id for run in pilots}:
+        recorded = {run for band in read_bands(self.protocol).values() for run in band["pilots"]}
+        if strangers := recorded ^ pilots.keys():
             raise BadInput(
                 f"{self.protocol}: was frozen from other pilots than the suite's (first difference: {min(strangers)}); "
                 "a changed configuration needs another suite name or another --root"

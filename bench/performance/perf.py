@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
 
 import models
 from bench.errors import BadInput, unknown
-from bench.performance import devices
 from bench.planning import suite_file
 from bench.planning.costs import TRAINING
 from bench.planning.plan import plan
@@ -27,19 +28,24 @@ from reports.records.run_folder import RunFolder
 
 IMAGES = 256  # of the random dataset
 AGREEMENT = 20  # steps over which the loss must agree with plain fp32 within 1 %, while the learning rate rises
-LOGGED = (
-    10  # one step in so many is logged, with its gradient's norm: as in the suite `quick`; in longer ones fewer are
-)
+LOGGED = 10  # one step in so many is logged, with its gradient's norm, as in `quick`; fewer in longer suites
 CHOICES = (
     "fp32", "fp32 channels-last", "fp32 recomputed", "fp32 compiled", "fp32 compiled channels-last",
     "bf16", "bf16 channels-last", "bf16 compiled", "bf16 compiled channels-last",
 )  # fmt: skip
+# Name, as the driver gives it or how it begins: TFLOP/s of dense bf16 with fp32 accumulation, from the vendor's data
+# sheets (half of the figure "with sparsity", where only that is printed). The first that fits counts.
+PEAKS = {
+    "NVIDIA H100 PCIe": 756, "NVIDIA H100 NVL": 835, "NVIDIA H100": 989, "NVIDIA H200 NVL": 835, "NVIDIA H200": 989,
+    "NVIDIA A100": 312, "NVIDIA A30": 165, "NVIDIA A10": 125, "NVIDIA L40S": 362, "NVIDIA L4": 121,
+}  # fmt: skip
+RESET = Path("/proc/self/clear_refs")  # Linux, proc(5): writing 5 sets the peak of this process to what it holds now
 CLOCKS = {"processor time": time.process_time, "wall time": time.perf_counter}
 TITLES = ("images/s", "ratio", "step / bare", "reading", "loss differs", "GB", "bf16 peak")
 LEGEND = f"""\
 step / bare: the whole step (reading, loss, optimizer, EMA, a tenth of logging with the gradient's norm) over its
 forward and backward. loss differs: the largest over {AGREEMENT} steps. GB: the most held, of the GPU or of the whole
-process. bf16 peak: the share of the chip's dense bf16 peak (GPUs that bench/performance/devices.py knows)"""
+process. bf16 peak: the share of the chip's dense bf16 peak (GPUs that bench/performance/perf.py knows)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +81,7 @@ def show(presets: list[str] | None, batch: int, steps: int, device: str, threads
     choices = [name for name in CHOICES if not only or name in only or name == "fp32"]  # plain fp32 is the first
     presets = presets or [cell.backbone for cell in suite_file.load("quick").cells]
     chip = environment.device_name(device)
-    peak = devices.peak_flops(chip) if device == "cuda" else None
+    peak = peak_flops(chip) if device == "cuda" else None
     clock = "processor time" if device == "cpu" and threads == 1 else "wall time"  # then other programs do not enter it
     lengths = [max(map(len, ("preset", *presets))), max(map(len, choices))]
     names = "  ".join(f"{{:{length}}}" for length in lengths).format
@@ -105,19 +111,19 @@ def measure(preset: str, choice: str, batch: int, steps: int, device: str, threa
         trainer._compile()
         losses = [trainer.step() for _ in range(AGREEMENT)]
         data = trainer.batch()
-        parts: dict[str, Callable[[], object]] = {"bare": lambda: trainer.gradients(data), "step": trainer.step}
-        parts |= {"log": lambda: trainer._log_training(gradient_norm(trainer.model)), "reading": trainer.batch}
-        times: dict[str, list[float]] = {name: [] for name in parts}
-        for _ in range(steps + 2):
-            for name, part in parts.items():
+        parts: list[Callable[[], object]] = [lambda: trainer.gradients(data), trainer.step]
+        parts += [lambda: trainer._log_training(gradient_norm(trainer.weights)), trainer.batch]
+        times = np.zeros((steps + 2, len(parts)))
+        for row in times:
+            for column, part in enumerate(parts):
                 began = CLOCKS[clock]()
                 part()
                 trainer._elapsed(0.0)  # waits for the device
-                times[name].append(CLOCKS[clock]() - began)
-        memory = devices.peak_memory(device)
+                row[column] = CLOCKS[clock]() - began
+        memory = peak_memory(device)
         trainer.log.close()
     torch.compiler.reset()
-    bare, step, log, reading = (median(taken[2:]) for taken in times.values())
+    bare, step, log, reading = np.median(times[2:], axis=0).tolist()
     return Measurement(step + log / LOGGED, bare, reading, losses, memory, flops)
 
 
@@ -133,7 +139,7 @@ def _trainer(preset: str, choice: str, batch: int, device: str, threads: int, fo
     spec = old.but(**changes, dropout=0.0)  # masks of dropout differ between choices, and with them the losses
     run = dataclasses.replace(run, spec=spec, execution=Execution(checkpointing="recomputed" in words))
     _write_store(preset, folder)
-    devices.restart_memory(device)
+    restart_memory(device)
     return Trainer(run, RunFolder(folder), folder)
 
 
@@ -149,12 +155,33 @@ def _write_store(preset: str, folder: Path) -> None:
             writer.write("labels", bits.integers(0, config.classes, IMAGES))
         if config.context:
             texts = bits.standard_normal((IMAGES, *config.context)).astype(np.float16)
-            arrays = {"texts": texts, "val_texts": texts[:1], "empty": np.zeros_like(texts[0])}
             moments = bits.standard_normal((IMAGES, 2 * shape[0], *shape[1:])).astype(np.float16)
-            reference = np.zeros((IMAGES, 3, 16, 16), np.uint8)
-            arrays |= {"moments": moments, "first": np.arange(IMAGES + 1), "reference": reference}
+            arrays = {"moments": moments, "texts": texts, "val_texts": texts[:1], "empty": np.zeros_like(texts[0])}
+            arrays |= {"first": np.arange(IMAGES + 1), "reference": np.zeros((IMAGES, 3, 16, 16), np.uint8)}
             for name, array in arrays.items():
                 writer.write(name, array)
             codec = codecs.Blocks(np.eye(shape[0], 12), np.zeros(12), 1.0)
             codec.save(writer.path)
             writer.facts |= {"codec": codec.facts, "reference": {"array": "reference", "count": IMAGES}}
+
+
+def peak_flops(name: str) -> float | None:
+    """FLOP/s of a chip, None for one that is not in the table. A name ends where a word does: an L4 is no L40."""
+    fits = (1e12 * flops for chip, flops in PEAKS.items() if name == chip or name.startswith((chip + " ", chip + "-")))
+    return next(fits, None)
+
+
+def restart_memory(device: str) -> None:
+    """Begin to count the peak anew; where a CPU's system cannot, it stays that of the whole process so far."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif RESET.exists():
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: what earlier work freed goes back to the kernel
+        RESET.write_text("5")
+
+
+def peak_memory(device: str) -> int:
+    """Bytes: allocated on an accelerator, resident in this process on a CPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

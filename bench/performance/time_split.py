@@ -27,8 +27,8 @@ def split(root: Path, name: str) -> tuple[dict[str, float], int, float]:
     workers: the most runs under way at a time. start-up: of processes and networks, as the runs tell it. Idle workers
     wait for the pilots, or have no work left at the end. Interrupted runs are left out: their clocks have holes.
     """
-    folders = [RunFolder(path) for path in (Path(root) / name).glob("*")]
-    logs = [read_events(folder.path, train=False) for folder in folders if folder.is_done()]
+    done = [path for path in (Path(root) / name).glob("*") if RunFolder(path).is_done()]
+    logs = [read_events(path, train=False) for path in done]
     runs = [events for events in logs if not any(event["event"] == "resume" for event in events)]
     if not runs:
         raise ValueError(f"suite: {name!r} has no finished run in {root}")

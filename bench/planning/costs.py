@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -27,11 +28,10 @@ class Cost:
 
 def of(run: Run) -> Cost:
     """Build the run's network, count, and time one forward pass on a CPU; a GPU's speed is assumed."""
-    spec = run.spec
-    shape = datasets.get(spec.dataset).shape
+    spec, shape = run.spec, datasets.get(run.spec.dataset).shape
     timed = spec.device == "cpu"
+    sizes: dict[str, Any] = {"in_channels": shape[0], "out_channels": shape[0], "image_size": shape[1]}
     with torch.device("cpu" if timed else "meta"):
-        sizes: dict[str, Any] = {"in_channels": shape[0], "out_channels": shape[0], "image_size": shape[1]}
         model = models.build(spec.backbone, spec.method_text, **sizes)
         flops = models.flops(model, shape)
     forward = _forward_seconds(model, shape, spec.batch, spec.threads) if timed else flops / GPU_FLOPS
@@ -47,14 +47,10 @@ def evaluations(run: Run) -> int:
 
 def _forward_seconds(model: models.Backbone, shape: tuple[int, int, int], batch: int, threads: int) -> float:
     """Seconds per image of a forward pass, the median of five after one to warm up."""
-    before = torch.get_num_threads()
+    before, inputs = torch.get_num_threads(), (torch.zeros(batch, *shape), torch.zeros(batch))
+    condition = models.example_condition(model, batch)
     torch.set_num_threads(threads)
-    x, t, condition = torch.zeros(batch, *shape), torch.zeros(batch), models.example_condition(model, batch)
-    times = []
     with torch.inference_mode():
-        for _ in range(6):
-            began = time.perf_counter()
-            model(x, t, condition)
-            times.append(time.perf_counter() - began)
+        times = timeit.repeat(lambda: model(*inputs, condition), number=1, repeat=6)
     torch.set_num_threads(before)
-    return sorted(times[1:])[2] / batch
+    return median(times[1:]) / batch

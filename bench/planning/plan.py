@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,25 @@ import yaml
 
 import models
 from bench.errors import BadInput, unknown
-from bench.planning.suite import FLOOR_PAIRS, PERTURBATION, Cell, Suite, evaluation_images
+from bench.planning.suite import FLOOR_PAIRS, PERTURBATION, CellKeys, SuiteFile, evaluation_images
 from bench.planning.suite_file import label
-from bench.runs.run_spec import Evaluation, Role, Run, RunSpec
+from bench.runs.run_spec import EvaluationPlan, Execution, Recipe, Run, RunSpec
 from reports.records import labels
+from reports.records.suite_records import Role
 
 FILTERS = ("dataset", "backbone", "method", "seed", "role", "run")
-PLAIN = {
-    "precision": "fp32",
-    "compile": False,
-    "channels_last": False,
-}  # what a suite and compute_defaults.yaml leave open
+# What suite and compute_defaults.yaml leave open.
+PLAIN: dict[str, Any] = {"precision": "fp32", "compile": False, "channels_last": False}
+# preset -> device -> the fastest choices that agree with plain fp32; a preset that is left out is plain.
+COMPUTE_DEFAULTS = yaml.safe_load(Path(__file__).with_name("compute_defaults.yaml").read_text())
 
 
-def plan(suite: Suite) -> list[Run]:
+def plan(suite: SuiteFile) -> list[Run]:
     """Every run of a suite: pilots first, then seed by seed all arms, null run and noise floor, cells interleaved."""
     baseline, seeds = suite.baseline, suite.seeds
-    runs = [_run(suite, cell, baseline, seed, "pilot", None) for seed in seeds.pilots for cell in suite.cells]
+    runs = [_run(suite, cell, baseline, seed, "pilot") for seed in seeds.pilots for cell in suite.cells]
     for seed in seeds.tuning:
-        runs += [_run(suite, cell, arm, seed, "tuning", None) for cell in suite.cells for arm in suite.arms]
+        runs += [_run(suite, cell, arm, seed, "tuning") for cell in suite.cells for arm in suite.arms]
     nulls = dict(zip(seeds.paired, seeds.null, strict=False))  # none without pilots
     for seed in seeds.paired:
         for cell in suite.cells:
@@ -39,45 +38,29 @@ def plan(suite: Suite) -> list[Run]:
     return runs
 
 
-def floor_seeds(suite: Suite) -> list[int]:
+def floor_seeds(suite: SuiteFile) -> list[int]:
     """Seeds whose baseline is trained again, its initial weights perturbed: the first pairs, none in a trial."""
     return suite.seeds.paired[:FLOOR_PAIRS] if suite.seeds.pilots and not suite.trial else []
 
 
-@functools.cache
-def _compute_defaults() -> dict[str, dict[str, dict[str, Any]]]:
-    """preset -> device -> the fastest choices that agree with plain fp32; a preset that is left out is plain."""
-    found: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(
-        Path(__file__).with_name("compute_defaults.yaml").read_text()
-    )
-    return found
-
-
 def resolved(backbone: str, device: str, choices: dict[str, Any]) -> dict[str, Any]:
     """Precision, compilation and memory layout, None filled in: so no identity depends on a machine."""
-    default = PLAIN | _compute_defaults().get(backbone, {}).get(device, {})
+    default = PLAIN | COMPUTE_DEFAULTS.get(backbone, {}).get(device, {})
     return {key: default[key] if choices[key] is None else choices[key] for key in PLAIN}
 
 
-def _run(suite: Suite, cell: Cell, arm: str, seed: int, role: Role, pair: int | None) -> Run:
+def _run(suite: SuiteFile, cell: CellKeys, arm: str, seed: int, role: Role, pair: int | None = None) -> Run:
     text, factor = labels.split(arm)
     method, training = models.parse_method(text), suite.of(cell)
-    keys = training.model_dump(exclude={*training.execution.__dict__, "optimizer", "evaluation"})
+    keys = training.model_dump(include=set(Recipe.model_fields) - {"optimizer", "evaluation"})
+    keys |= resolved(cell.backbone, training.device, keys) | {"dataset": cell.dataset, "backbone": cell.backbone}
+    keys |= {"method": {"name": method.name, **method.params}, "seed": seed}
+    keys |= {"perturbation": PERTURBATION if role == "floor" else 0.0}
+    keys |= {"optimizer": training.optimizer.resolved(training.steps, factor)}
     sampling = training.evaluation.model_dump(exclude={"count", "first"})
-    spec = RunSpec.model_validate(
-        keys
-        | resolved(cell.backbone, training.device, keys)
-        | {
-            "dataset": cell.dataset,
-            "backbone": cell.backbone,
-            "method": {"name": method.name, **method.params},
-            "seed": seed,
-            "perturbation": PERTURBATION if role == "floor" else 0.0,
-            "optimizer": training.optimizer.resolved(training.budget // training.batch, factor),
-            "evaluation": Evaluation(images=evaluation_images(training), **sampling),
-        }
-    )
-    return Run(suite.name, role, pair, label(arm), spec, training.execution)
+    keys |= {"evaluation": EvaluationPlan(images=evaluation_images(training), **sampling)}
+    execution = Execution(**training.model_dump(include=set(Execution.model_fields)))
+    return Run(suite.name, role, pair, label(arm), RunSpec(**keys), execution)
 
 
 def select(runs: list[Run], text: str | None) -> list[Run]:
@@ -104,14 +87,12 @@ def select(runs: list[Run], text: str | None) -> list[Run]:
 def _values(run: Run) -> dict[str, set[str]]:
     """What a filter compares, by its keys."""
     spec = run.spec
-    return {
-        "dataset": {spec.dataset}, "backbone": {spec.backbone}, "method": {run.label, str(spec.method["name"])},
-        "seed": {str(spec.seed)}, "role": {run.role}, "run": {run.id},
-    }  # fmt: skip
+    values = {key: {str(getattr(spec, key))} for key in ("dataset", "backbone", "seed")}
+    return values | {"method": {run.label, spec.method["name"]}, "role": {run.role}, "run": {run.id}}
 
 
 def with_pilots(everything: list[Run], chosen: list[Run]) -> list[Run]:
-    """The chosen runs and, if one of them needs frozen targets, all pilots: they freeze them for the whole suite."""
+    """The chosen runs and, if one of them needs frozen target bands, all pilots: the bands come from them."""
     if all(run.role in ("pilot", "tuning") for run in chosen):
         return chosen
     ids = {run.id for run in chosen}

@@ -28,27 +28,38 @@ def save(folder: Path, images: int, state: State) -> None:
         old.unlink()
 
 
-def load(folder: Path, identity: str, log_bytes: int) -> tuple[State | None, list[str]]:
+def read(path: Path) -> State:
+    """One checkpoint; what torch raises for a damaged one."""
+    state: State = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def load(folder: Path, identity: str, log: Path) -> tuple[State | None, list[str]]:
     """The newest checkpoint that loads, or None, and a note for each that was passed over.
 
-    One is passed over if it is damaged, or if the event log, of which `log_bytes` are whole lines, ends before it.
-    BadInput if one belongs to another configuration than `identity`.
+    One is passed over if it is damaged, or if no line of the event log ends at the byte where the log ended when it was
+    saved. BadInput if one belongs to another configuration than `identity`.
     """
     notes: list[str] = []
     for path in sorted(folder.glob("*.pt"), reverse=True):
         try:
-            state: State = torch.load(path, map_location="cpu", weights_only=True)
+            state = read(path)
             found, end = state["hash"], state["log_bytes"]
         except (RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
             notes.append(f"{path.name}: damaged, passed over")
             continue
         if found != identity:
             raise BadInput(f"{path}: belongs to configuration {found[:12]}, not to {identity[:12]}")
-        if end > log_bytes:
-            notes.append(f"{path.name}: the event log ends before it, passed over")
-            continue
-        return state, notes
+        if _line_ends_at(log, end):
+            return state, notes
+        notes.append(f"{path.name}: no line of the event log ends where it was saved, passed over")
     return None, notes
+
+
+def _line_ends_at(log: Path, size: int) -> bool:
+    with log.open("rb") as file:
+        file.seek(max(0, size - 1))
+        return size == 0 or file.read(1) == b"\n"
 
 
 def drop_after(folder: Path, images: int) -> None:

@@ -19,13 +19,8 @@ def set_up(spec: RunSpec) -> torch.device:
     torch.set_float32_matmul_precision("high" if spec.tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = spec.tf32
     torch.backends.cudnn.benchmark = spec.cudnn_benchmark
-    for kernel, enable in (
-        ("flash", torch.backends.cuda.enable_flash_sdp),
-        ("efficient", torch.backends.cuda.enable_mem_efficient_sdp),
-        ("math", torch.backends.cuda.enable_math_sdp),
-        ("cudnn", torch.backends.cuda.enable_cudnn_sdp),
-    ):
-        enable(spec.attention in ("auto", kernel))
+    for kernel, name in {"flash": "flash", "efficient": "mem_efficient", "math": "math", "cudnn": "cudnn"}.items():
+        getattr(torch.backends.cuda, f"enable_{name}_sdp")(spec.attention in ("auto", kernel))
     return torch.device(spec.device)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,19 +13,32 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reports.records.reading import PROTOCOL
 from reports.records.run_folder import RunFolder
+from reports.records.suite_records import InCell, Role
 
 NULL_SEED = 10_000  # the null run paired with baseline k has seed 10000 + k
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=NULL_SEED)]
-Role = Literal["pilot", "paired", "null", "floor", "tuning"]
 
 
 class Strict(BaseModel):
     """No unknown key, no silent conversion, no change after reading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """The keys that may be given."""
+        return [name for name, field in cls.model_fields.items() if not field.exclude]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, raw: Any) -> Any:
+        for key in raw if isinstance(raw, dict) else ():
+            if key not in cls.choices() and key not in cls.model_fields:
+                raise ValueError(f"{key}: unknown key; choose from {', '.join(cls.choices())}")
+        return raw
 
 
 class Optimizer(Strict):
@@ -53,9 +66,8 @@ class Diffusion(Strict):
     @model_validator(mode="before")
     @classmethod
     def _own(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and raw.get("schedule") == "sd-discrete":
-            return {"beta_min": 8.5e-4, "beta_max": 1.2e-2} | raw
-        return raw
+        discrete = isinstance(raw, dict) and raw.get("schedule") == "sd-discrete"
+        return {"beta_min": 8.5e-4, "beta_max": 1.2e-2} | raw if discrete else raw
 
     @model_validator(mode="after")
     def _possible(self) -> Diffusion:
@@ -88,19 +100,64 @@ class Sampling(Strict):
         return self.steps * (2 if self.guidance else 1)
 
 
-class Evaluation(Sampling):
+class EvaluationPlan(Sampling):
     """How and when a run is measured. images: training images at which it is, ascending; the last is the budget."""
 
     images: list[Positive]
 
 
-class RunSpec(Strict):
+class Execution(Strict):
+    """How a run is computed and watched; no part of its identity.
+
+    processes: ranks, one device each, that share a batch. accumulate: parts of a batch whose gradients are added up.
+    checkpointing: activations are computed again in the backward pass. checkpoints: how many, evenly spaced, with an
+    event. probes: whether the run measures its norms, gradients and responses.
+    """
+
+    processes: Positive = 1
+    accumulate: Positive = 1
+    checkpointing: bool = False
+    checkpoints: Positive = 20
+    probes: bool = False
+
+
+class Recipe(Strict):
+    """The keys that suites and runs share. A suite may leave precision, compile and channels_last open.
+
+    dropout: None for the backbone's own. unconditional: share of captions that the empty prompt replaces in training.
+    tf32, attention, cudnn_benchmark: how a GPU multiplies in fp32, which attention kernel it takes ("auto": torch's
+    choice), and whether it times convolutions to choose among them.
+    """
+
+    budget: Positive
+    batch: Positive
+    optimizer: Optimizer
+    ema: Ema
+    flip: bool = False
+    unconditional: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    diffusion: Diffusion = Diffusion()
+    evaluation: Sampling
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "bf16"] | None = None
+    tf32: bool = False
+    attention: Literal["auto", "flash", "efficient", "math"] = "auto"
+    cudnn_benchmark: bool = False
+    compile: bool | None = None
+    channels_last: bool | None = None
+    threads: Positive = 1
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in the budget."""
+        return self.budget // self.batch
+
+
+class RunSpec(Recipe, InCell):
     """All that can change the result of a run, fully resolved.
 
     method: its name and its parameters. perturbation: the initial weights are multiplied by 1 + perturbation z, z
-    normal; 0 for all runs but those of the noise floor. dropout: None for the backbone's own. unconditional: share of
-    captions that the empty prompt replaces in training. tf32, attention, cudnn_benchmark: how a GPU multiplies in fp32,
-    which attention kernel it takes ("auto": torch's choice), and whether it times convolutions to choose among them.
+    normal; 0 for all runs but those of the noise floor.
     """
 
     dataset: str
@@ -108,39 +165,16 @@ class RunSpec(Strict):
     method: dict[str, Any]
     seed: int
     perturbation: float = Field(ge=0)
-    budget: Positive
-    batch: Positive
-    optimizer: Optimizer
-    ema: Ema
-    flip: bool
-    unconditional: float
-    dropout: float | None
-    diffusion: Diffusion
-    evaluation: Evaluation
-    device: Literal["cpu", "cuda"]
+    evaluation: EvaluationPlan
     precision: Literal["fp32", "bf16"]
-    tf32: bool
-    attention: Literal["auto", "flash", "efficient", "math"]
-    cudnn_benchmark: bool
     compile: bool
     channels_last: bool
-    threads: Positive
 
     @property
     def hash(self) -> str:
         """sha256 of the canonical JSON of the whole configuration: the identity."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def cell(self) -> str:
-        """dataset/backbone."""
-        return f"{self.dataset}/{self.backbone}"
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps in the budget."""
-        return self.budget // self.batch
 
     @property
     def method_text(self) -> str:
@@ -154,35 +188,15 @@ class RunSpec(Strict):
 
 
 @dataclass(frozen=True)
-class Execution:
-    """How a run is computed and watched; no part of its identity.
-
-    processes: ranks, one device each, that share a batch. accumulate: parts of a batch whose gradients are added up.
-    checkpointing: activations are computed again in the backward pass. checkpoints: how many, evenly spaced, with an
-    event. probes: whether the run measures its norms, gradients and responses.
-    """
-
-    processes: int = 1
-    accumulate: int = 1
-    checkpointing: bool = False
-    checkpoints: int = 20
-    probes: bool = False
-
-
-@dataclass(frozen=True)
 class Run:
-    """A planned run: its specification and what it is for.
-
-    pair: seed of the baseline that it is paired with, None for pilots and tuning runs. label: the method as the suite's
-    reader writes it.
-    """
+    """A planned run. pair: seed of the baseline that it is paired with, None without. label: its arm."""
 
     suite: str
     role: Role
     pair: int | None
     label: str
     spec: RunSpec
-    execution: Execution = field(default_factory=Execution)
+    execution: Execution
 
     @property
     def id(self) -> str:
@@ -194,10 +208,9 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """What config.json holds."""
-        return {
-            "run": self.id, "suite": self.suite, "role": self.role, "pair": self.pair, "hash": self.spec.hash,
-            "label": self.label, "protocol": PROTOCOL, "spec": self.spec.model_dump(mode="json"),
-        }  # fmt: skip
+        spec = self.spec.model_dump(mode="json")
+        own = {key: getattr(self, key) for key in ("suite", "role", "pair", "label")}
+        return own | {"run": self.id, "hash": self.spec.hash, "protocol": PROTOCOL, "spec": spec}
 
     def folder(self, root: Path) -> RunFolder:
         """Where the run lies."""

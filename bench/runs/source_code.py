@@ -37,14 +37,9 @@ def git_state() -> dict[str, Any]:
     if (TREE / GIT).is_file():
         recorded: dict[str, Any] = read_json(TREE / GIT)
         return recorded
-    commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
-
-
-def _git(*words: str) -> str | None:
+    command = ["git", "-C", str(TREE), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        done = subprocess.run(["git", "-C", str(TREE), *words], capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": lines[0].split()[-1], "dirty": not all(line.startswith("#") for line in lines)}

@@ -1,8 +1,8 @@
-"""An MLflow store: its address, a client without noise or telemetry, the one writer, a suite's experiment."""
+"""An MLflow store: its address, a client without noise or telemetry, the one writer, an experiment, the pages."""
 
 from __future__ import annotations
 
-import functools
+import itertools
 import logging
 import math
 import os
@@ -16,22 +16,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bench.errors import BadInput, unknown
 from reports.records.files import read_json, write_json
 from reports.records.lease import Held, Lease, owner
+from reports.records.suite_records import SuiteRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param, Run
+    from mlflow.entities import Run as MlflowRun
 
 NAME = "skipbench.run"  # tag: the run folder, or `cell DATASET/BACKBONE`, that an MLflow run stands for
+NOTE = "mlflow.note.content"  # tag: what MLflow shows as a run's description
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 OFFERED = ("sqlite:///FILE", "http://HOST:PORT", "https://...", "postgresql://... and the like with a driver installed")
 SERVER = ("http://", "https://")  # how the address of a tracking server begins
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # nothing phones out
+LEAN = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # pages need no runner of background jobs
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}  # by default it waits minutes for a server that went away
 LAST = 60.0  # seconds that a process told by SIGTERM to do a last pass waits for its turn
 
@@ -51,20 +54,20 @@ def one_writer(root: Path, stop: Sequence[int] = ()) -> Iterator[Lease]:
 
     stop: signals received so far; KeyboardInterrupt ends the wait at SIGINT, and LAST seconds after SIGTERM.
     """
-    lease, deadline = Lease(Path(root) / ".mlflow.lease", cancel=lambda: signal.SIGINT in stop), None
-    say = functools.partial(print, "sync:", file=sys.stderr, flush=True)
+    lease, deadline = Lease(Path(root) / ".mlflow.lease", cancel=lambda: signal.SIGINT in stop), math.inf
     with ExitStack() as stack:
-        while True:
+        for waited in itertools.count():
             with suppress(Held):
                 stack.enter_context(lease)
                 break
-            if deadline is None:
-                say(f"{owner(lease.path) or 'another process'} is writing to MLflow for {root}; waiting for it")
-            deadline = min(deadline or math.inf, time.monotonic() + LAST if stop else math.inf)
-            if signal.SIGINT in stop or time.monotonic() > deadline:
-                say("told to end while waiting; what is missing comes with the next sync")
-                raise KeyboardInterrupt
             time.sleep(0.5)
+            if not waited:
+                whom = owner(lease.path) or "another process"
+                print(f"sync: {whom} is writing to MLflow for {root}; waiting for it", file=sys.stderr, flush=True)
+            deadline = min(deadline, time.monotonic() + LAST if stop else math.inf)
+            if signal.SIGINT in stop or time.monotonic() > deadline:
+                print("sync: told to end while waiting; what is missing comes with the next sync", file=sys.stderr)
+                raise KeyboardInterrupt
         try:
             yield lease
         except Held as error:
@@ -82,9 +85,8 @@ def root_name(root: Path) -> str:
 @contextmanager
 def connect(uri: str) -> Iterator[MlflowClient]:
     """A client of the store at `uri`. BadInput: it cannot be an address. Unreachable: a server is silent or refuses."""
-    (_knock if uri.startswith(SERVER) else check_database)(uri)
-    for name, value in (QUIET | PATIENCE).items():
-        os.environ.setdefault(name, value)
+    check_address(uri)
+    os.environ.update(QUIET | PATIENCE | os.environ)
     for name in ("alembic", "mlflow", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)
     from google.protobuf.json_format import ParseError
@@ -119,36 +121,31 @@ def _shown(uri: str) -> str:
     return re.sub(r"(//[^/:@]*:)[^/@]*@", r"\1***@", uri)
 
 
-def check_database(uri: str) -> None:
-    """BadInput unless it is the address of a database that opens; MLflow itself would try for minutes."""
+def check_address(uri: str) -> None:
+    """BadInput: it cannot be an address. Unreachable: nobody answers there; MLflow itself would try for minutes."""
+    shown = f"tracking address: {_shown(uri)}"
+    if uri.startswith(SERVER):
+        try:
+            parts = urlsplit(uri)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname or "", port), timeout=5).close()
+        except (OSError, ValueError) as error:
+            choices = "start the server, or leave the address out for a local file"
+            raise Unreachable(f"{shown} does not answer ({error}); {choices}") from None
+        return
     if uri.partition(":")[0].partition("+")[0] not in DATABASES:
         raise unknown("tracking address", _shown(uri), OFFERED)
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
-    shown = f"tracking address: {_shown(uri)}"
     try:
         inspect(create_engine(uri, poolclass=NullPool)).has_table("experiments")
-    except ArgumentError as error:
+    except (ArgumentError, ImportError) as error:  # the second: a Python module that such a database needs
         why = str(error).splitlines()[0]
-        raise BadInput(f"{shown} is no database's address ({why}); choose from {', '.join(OFFERED)}") from None
-    except ImportError as error:
-        choices = "install it, or choose sqlite:///FILE or the http address of a server"
-        raise BadInput(f"{shown} needs the Python module {error.name}, which is not installed; {choices}") from None
+        raise BadInput(f"{shown} cannot be used ({why}); choose from {', '.join(OFFERED)}") from None
     except SQLAlchemyError as error:
         raise Unreachable(f"{shown} cannot be opened ({str(error).splitlines()[0]})") from None
-
-
-def _knock(uri: str) -> None:
-    """Unreachable, in seconds and not minutes, if nobody listens at the address."""
-    try:
-        parts = urlsplit(uri)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=5).close()
-    except (OSError, ValueError) as error:
-        choices = "start the server, or leave the address out for a local file"
-        raise Unreachable(f"tracking address: {_shown(uri)} does not answer ({error}); {choices}") from None
 
 
 @dataclass(frozen=True)
@@ -157,14 +154,7 @@ class Experiment:
 
     client: MlflowClient
     id: str
-    runs: dict[str, Run]
-
-    def log(self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Param] = ()) -> None:
-        """Store metrics and params, in requests as large as MLflow takes."""
-        for start in range(0, len(metrics), 1000):
-            self.client.log_batch(run_id, metrics=metrics[start : start + 1000])
-        for start in range(0, len(params), 100):
-            self.client.log_batch(run_id, params=params[start : start + 100])
+    runs: dict[str, MlflowRun]
 
     def tag(self, run_id: str, tags: dict[str, str]) -> None:
         """Set tags, 100 at most, in one request."""
@@ -173,18 +163,18 @@ class Experiment:
         self.client.log_batch(run_id, tags=[RunTag(key, value[:5000]) for key, value in tags.items()])
 
 
-def open_experiment(client: MlflowClient, suite: dict[str, Any], root: Path) -> Experiment:
+def open_experiment(client: MlflowClient, suite: SuiteRecord, root: Path) -> Experiment:
     """The suite's experiment, created once. Artifacts go to ROOT/mlartifacts, unless a server keeps them."""
     from mlflow.exceptions import MlflowException
 
-    name, uri = suite["suite"], client.tracking_uri
+    name, uri = suite.suite, client.tracking_uri
     found = client.get_experiment_by_name(name)
     if not found:
         location = None if uri.startswith(SERVER) else (Path(root).resolve() / "mlartifacts" / name).as_uri()
         try:
-            client.create_experiment(name, location, {"mlflow.note.content": str(suite.get("title", name))})
-        except MlflowException:  # it is there: the request was sent twice, its first answer lost
-            if not client.get_experiment_by_name(name):
+            client.create_experiment(name, location, {NOTE: suite.title})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else it was sent twice, its first answer lost
                 raise
         found = client.get_experiment_by_name(name)
     if not found or not found.experiment_id:
@@ -192,19 +182,34 @@ def open_experiment(client: MlflowClient, suite: dict[str, Any], root: Path) -> 
     if found.lifecycle_stage != "active":
         command = f"mlflow experiments restore -x {found.experiment_id}"
         raise BadInput(f"suite: experiment {name!r} was deleted in MLflow; bring it back with: {command}")
-    return Experiment(client, found.experiment_id, _runs(client, found.experiment_id))
+    runs: dict[str, MlflowRun] = {}
+    everything = client.search_runs([found.experiment_id], max_results=50_000)  # MLflow's limit
+    for run in sorted(everything, key=lambda run: (len(run.data.metrics), len(run.data.tags), run.info.run_id)):
+        if stands_for := run.data.tags.get(NAME):  # else it is somebody else's
+            if twin := runs.get(stands_for):  # a request sent twice leaves twins; the one that got further stays
+                client.delete_run(twin.info.run_id)
+            runs[stands_for] = run
+    return Experiment(client, found.experiment_id, runs)
 
 
-def _runs(client: MlflowClient, experiment: str) -> dict[str, Run]:
-    """Our MLflow runs, by what they stand for. A request sent twice leaves twins; the one that got further stays."""
-    pages = [client.search_runs([experiment], max_results=1000)]
-    while pages[-1].token:  # all pages before anything is deleted: a page begins at a count of runs
-        pages.append(client.search_runs([experiment], max_results=1000, page_token=pages[-1].token))
-    runs = [run for page in pages for run in page]
-    found: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: (len(run.data.metrics), len(run.data.tags), run.info.run_id)):
-        if name := run.data.tags.get(NAME):  # else it is somebody else's
-            if name in found:
-                client.delete_run(found[name].info.run_id)
-            found[name] = run
-    return found
+def ui(root: Path, port: int, uri: str | None = None) -> int:
+    """Turn this process into MLflow's server on 127.0.0.1; it returns only if `uri` is that of a server already.
+
+    uri: tracking address, sqlite in ROOT by default. BadInput for a port that cannot be used or if nothing is synced.
+    """
+    if uri is not None and uri.startswith(SERVER):
+        print(f"MLflow is served at {uri}", flush=True)
+        return 0
+    if uri is None and not (Path(root) / "mlflow.db").is_file():
+        raise BadInput(f"--root: nothing is synced in {root} yet; start with: python -m bench run quick")
+    uri = uri or default_uri(root)
+    check_address(uri)
+    if not 0 < port < 2**16:
+        raise BadInput(f"--port: {port} is out of range; choose 1 to 65535")
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise BadInput(f"--port: {port} cannot be used ({error.strerror}); choose another") from None
+    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", uri]
+    return os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *options], os.environ | QUIET | LEAN)

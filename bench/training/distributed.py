@@ -50,7 +50,9 @@ def agree(loss: Tensor, leave: bool) -> tuple[float, bool]:
     return total / count(), leaving > 0
 
 
-def wait() -> None:
-    """Until every rank is here."""
+def of_rank_0(number: int) -> int:
+    """The number that rank 0 gives here; the others wait for it."""
+    given = [number]
     if count() > 1:
-        dist.barrier()
+        dist.broadcast_object_list(given)
+    return given[0]

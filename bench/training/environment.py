@@ -23,40 +23,17 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "torch-fidelity")
 
 def describe(run: Run, model: models.Backbone, store: Store, evaluator: Evaluator) -> dict[str, Any]:
     """The fields of a `start` event."""
-    total = sum(p.numel() for p in model.parameters())
-    method = sum(p.numel() for p in model.scaling.parameters())
-    extractor, reference = evaluator.extractor, evaluator.reference
-    network = {
-        "params": total,
-        "backbone_params": total - method,
-        "method_params": method,
-        "flops": models.flops(model, store.shape),
-        "skips": len(model.long_skips),
-        "kappas": theory.factors(model.scaling),
-        "init_digest": models.weights_digest(model, "scaling."),
-    }
-    data = {
-        "data_digest": store.digest,
-        "data_images": store.count,
-        "data_partial": store.partial,
-        "reference_digest": reference.digest,
-        "reference_size": reference.size,
-    }
-    execution = run.execution
-    computed = {key: getattr(execution, key) for key in ("processes", "accumulate", "checkpointing")}
-    measure = {"extractor": extractor.name, "extractor_digest": extractor.digest, "resize": extractor.resize}
-    return {
-        "run": run.id,
-        "hash": run.spec.hash,
-        "protocol": run.config["protocol"],
-        **network,
-        **data,
-        **measure,
-        **computed,
-        **place(run.spec),
-        "cpu_count": os.cpu_count(),
-        "git": source_code.git_state(),
-    }
+    extractor, reference, execution = evaluator.extractor, evaluator.reference, run.execution
+    method, total = (sum(weight.numel() for weight in part.parameters()) for part in (model.scaling, model))
+    fields = {"run": run.id, "hash": run.spec.hash, "protocol": run.config["protocol"]}
+    fields |= {"params": total, "backbone_params": total - method, "method_params": method}
+    fields |= {"flops": models.flops(model, store.shape), "skips": len(model.long_skips)}
+    fields |= {"kappas": theory.factors(model.scaling), "init_digest": models.weights_digest(model, "scaling.")}
+    fields |= {"data_digest": store.digest, "data_images": store.count, "data_partial": store.partial}
+    fields |= {"reference_digest": reference.digest, "reference_size": reference.size}
+    fields |= {"extractor": extractor.name, "extractor_digest": extractor.digest, "resize": extractor.resize}
+    fields |= {key: getattr(execution, key) for key in ("processes", "accumulate", "checkpointing")}
+    return fields | place(run.spec) | {"cpu_count": os.cpu_count(), "git": source_code.git_state()}
 
 
 def place(spec: RunSpec) -> dict[str, Any]:

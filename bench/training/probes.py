@@ -3,10 +3,9 @@
 ScaleLong (arXiv 2310.13545) argues that skip coefficients govern how far these swing. Nothing here draws from a
 training stream or changes a weight: a run with probes ends with the bits of one without, and its identity is the same.
 
-    norms         at POINTS steps, on the training clock, the first among them, whose forward pass has the initial
-                  weights: ||h|| of every decoder block's output (mean over images), gradient norm per block (encoder,
-                  middle, decoder; each shallowest first) and in total, ||dw|| / ||w||, gates of LS (10, 50, 90 % per
-                  skip)
+    norms         at POINTS steps, the first among them, on the training clock: ||h|| of every decoder block's output
+                  (mean over images), gradient norm per block (encoder, middle, decoder; each shallowest first) and in
+                  total, ||dw|| / ||w||, gates of LS (10, 50, 90 % per skip)
     response      at checkpoints, off the clock: ||f(x + d) - f(x)|| / ||d|| at LEVELS of noise, for a random direction
                   and for the worst one (power iteration on J^T J); the share of each decoder block that its skip makes
     feature_norm, gradient_oscillation, loss_spikes, ...      at the end: one number, which claims compare, and its
@@ -40,6 +39,7 @@ from torch.utils.hooks import RemovableHandle
 from bench.diffusion.batches import Batch
 from bench.diffusion.random_streams import RandomStreams
 from bench.diffusion.schedules import Schedule
+from bench.evaluation.evaluator import evaluating
 from models.scaling import Calibration, joined_by
 from reports.records.reading import WINDOW
 
@@ -49,7 +49,7 @@ POINTS = 64  # one probed step costs a seventh more than a plain one: 2.3 % of a
 HISTORY, SPIKE = 50, 6.0
 LEVELS = (0.1, 0.5, 0.9)  # times t of the diffusion
 IMAGES = 8  # in a response
-STEP = 0.01  # ||d|| / ||x|| of a random direction
+LENGTH = 0.01  # ||d|| / ||x|| of a random direction
 ITERATIONS = 8  # of the power method
 PARTS = ("encoder", "middle", "decoder")  # of a backbone: tuples of blocks
 QUANTILES = (0.1, 0.5, 0.9)  # of gates
@@ -62,8 +62,8 @@ class Probes:
         self.model: Any = model
         self.schedule, self.streams = schedule, streams
         self.points = {step * batch for step in probed_steps(budget // batch)}
-        self.history: list[float] = []
-        self.spikes: list[float] = []
+        self.history: list[float] = []  # the last losses
+        self.spikes: list[float] = []  # sizes
         # Once: to walk the modules costs a tenth of what a probed step costs.
         self.weights = list(model.parameters())
         self.blocks = {part: [list(block.parameters()) for block in getattr(model, part)] for part in PARTS}
@@ -86,21 +86,13 @@ class Probes:
                 self.spikes.append(value / middle)
         self.history = [*self.history, value][-HISTORY:]
 
-    def watch(self) -> ProbedStep:
-        """The probe of one step."""
-        return ProbedStep(self)
-
     def response(self, batch: Batch) -> dict[str, Any]:
         """The fields of a `response` event, on the first images of a batch; off the training clock."""
         began = time.perf_counter()
         x, condition = batch.x[:IMAGES], None if batch.condition is None else batch.condition[:IMAGES]
-        was_training = self.model.training
-        try:
-            self.model.eval()
+        with evaluating(self.model):
             levels = [self._level(x, condition, level) for level in range(len(LEVELS))]
             shares = self.shares(x, condition)
-        finally:
-            self.model.train(was_training)
         worst = float(np.exp(np.mean(np.log([level["worst"] for level in levels]))))
         return {"value": worst, "levels": levels, "shares": shares, "probe_seconds": time.perf_counter() - began}
 
@@ -121,10 +113,11 @@ class Probes:
         """Per skip, shallowest first: ||B(join(h, s)) - B(join(h, 0))|| / ||B(join(h, s))||, B the decoder block."""
         x, t = self._noised(x, len(LEVELS) // 2)
         scaling, decoder, without, calls = self.model.scaling, self.model.decoder, [], []
+        joined = type(scaling).join
 
         def join(trunk: Tensor, s: Tensor, where: Any) -> Tensor:
-            without.append(type(scaling).join(scaling, trunk, torch.zeros_like(s), where))
-            return cast(Tensor, type(scaling).join(scaling, trunk, s, where))
+            without.append(joined(scaling, trunk, torch.zeros_like(s), where))
+            return cast(Tensor, joined(scaling, trunk, s, where))
 
         def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
             if module in decoder:
@@ -137,7 +130,7 @@ class Probes:
 
     def conclude(self, events: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The one-number probes at the end of a run, from its own log."""
-        norms = [event for event in events if event["event"] == "probe" and event["probe"] == "norms"]
+        norms, responses = ([e for e in events if e.get("probe") == kind] for kind in ("norms", "response"))
         if len(norms) >= 2 * WINDOW:
             # float: what is not finite is a string in the log.
             features = np.array([event["features"] for event in norms], dtype=float)
@@ -146,7 +139,6 @@ class Probes:
             yield from _bands("feature", features, features)
             yield from _bands("gradient", gradients, whole[:, :1])
             yield {"probe": "update_ratio", "value": float(_late(whole)[1])}
-        responses = [event for event in events if event["event"] == "probe" and event["probe"] == "response"]
         if responses:
             yield {"probe": "input_sensitivity", "value": responses[-1]["value"]}
         yield {"probe": "loss_spikes", "value": float(len(self.spikes)), "largest": max(self.spikes, default=1.0)}
@@ -228,7 +220,7 @@ def oscillation(series: Array, detrend: bool = False) -> Array:
 
 
 def response(f: Callable[[Tensor], Tensor], x: Tensor, d: Tensor, iterations: int = ITERATIONS) -> dict[str, float]:
-    """||f(x + e) - f(x)|| / ||e||, the mean over images, for e along d with ||e|| = STEP ||x||, and for the worst e.
+    """||f(x + e) - f(x)|| / ||e||, the mean over images, for e along d with ||e|| = LENGTH ||x||, and for the worst e.
 
     The worst: the largest singular value of the Jacobian J at each image, by power iteration on J^T J from d, the best
     direction in the span of all iterates (Lanczos): it approaches the value from below, and with 8 iterations lies
@@ -238,7 +230,7 @@ def response(f: Callable[[Tensor], Tensor], x: Tensor, d: Tensor, iterations: in
     def size(y: Tensor) -> Tensor:
         return cast(Tensor, y.flatten(1).norm(dim=1).view(-1, 1, 1, 1))
 
-    small = d / size(d) * size(x) * STEP
+    small = d / size(d) * size(x) * LENGTH
     with torch.no_grad():
         random = (size(f(x + small) - f(x)) / size(small)).mean()
     v, basis, images = (d / size(d)).flatten(1), [], []

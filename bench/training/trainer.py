@@ -25,7 +25,7 @@ from bench.evaluation.evaluator import Evaluator, Measured, save_grid
 from bench.runs import checkpoint, compute
 from bench.runs.run_spec import Run, RunSpec
 from bench.training import distributed, environment
-from bench.training.probes import Probes
+from bench.training.probes import ProbedStep, Probes
 from bench.training.warning import Leaving, Warning
 from datasets import Store
 from reports.records import reading
@@ -36,7 +36,8 @@ from reports.records.run_folder import RunFolder, State
 
 LOG_POINTS = 64  # train events per run; another number gives the same weights
 SAVE_EVERY = 900.0  # seconds after which a run saves, wherever its next planned checkpoint is
-KEPT = ("images", "seconds", "draws", "losses", "evaluated", "saved")  # of a trainer, in a checkpoint
+# Of a trainer, in a checkpoint: its numbers, and what has a state of its own.
+KEPT, MODULES = ("images", "seconds", "draws", "losses", "evaluated", "saved"), ("model", "ema", "optimizer")
 
 
 def train_run(run: Run, root: Path, data: Path, warning: Warning | None = None, startup: float = 0.0) -> State:
@@ -50,8 +51,8 @@ def train_run(run: Run, root: Path, data: Path, warning: Warning | None = None, 
         folder.ensure_config(run.config)
         if folder.is_done():
             return State(read_json(folder.result)["status"])
-        trainer = Trainer(run, folder, data, lease, warning)
-        trainer.start(began)
+        trainer = Trainer(run, folder, data, warning)
+        trainer.start(began, lease)
         try:
             return trainer.finish(trainer.fit())
         except Leaving:
@@ -60,21 +61,19 @@ def train_run(run: Run, root: Path, data: Path, warning: Warning | None = None, 
 
 
 def follow_run(run: Run, root: Path, data: Path, warning: Warning) -> None:
-    """What a rank other than 0 does with a run, beside rank 0."""
-    trainer = Trainer(run, run.folder(root), data, warning=warning)
-    distributed.wait()
-    trainer.resume(trainer.log.whole())
+    """What a rank other than 0 does with a run, beside rank 0: it restores the very checkpoint that rank 0 did."""
+    trainer = Trainer(run, run.folder(root), data, warning)
+    if images := distributed.of_rank_0(0):
+        trainer.restore(checkpoint.read(trainer.folder.checkpoints / checkpoint.name(images)))
     trainer.fit()
 
 
 class Trainer:
     """The state of one run while it is trained."""
 
-    def __init__(
-        self, run: Run, folder: RunFolder, data: Path, lease: Lease | None = None, warning: Warning | None = None
-    ) -> None:
-        self.run, self.folder, self.spec = run, folder, run.spec
-        self.lease, self.warning = lease, warning or Warning()
+    def __init__(self, run: Run, folder: RunFolder, data: Path, warning: Warning | None = None) -> None:
+        self.run, self.folder, self.spec, self.warning = run, folder, run.spec, warning or Warning()
+        self.lease: Lease | None = None  # of rank 0, from its start on
         spec, execution = run.spec, run.execution
         self.device = compute.set_up(spec)
         self.store = Store.open(data, spec.dataset)
@@ -97,10 +96,9 @@ class Trainer:
         self.images, self.seconds, self.draws = 0, 0.0, ""
         self.losses: list[float] = []  # since the last train event
         self.evaluated = self.saved = 0  # images at the last evaluation and the last planned checkpoint
-        self.saving = 0.0  # seconds spent on checkpoints since this process took the run
-        self.last_save = time.monotonic()
-        count = execution.checkpoints
-        self.planned_saves = {spec.steps * k // count * spec.batch for k in range(1, count + 1)}
+        self.saving, self.last_save = 0.0, time.monotonic()  # seconds spent on checkpoints here; when the last was
+        saves = execution.checkpoints
+        self.planned_saves = {spec.steps * k // saves * spec.batch for k in range(1, saves + 1)}
         self.leaving = False  # some rank was told to leave
         self.probes: Probes | None = None
         if execution.probes:
@@ -108,14 +106,15 @@ class Trainer:
 
     # Start and resume -------------------------------------------------------------------------------------------------
 
-    def start(self, began: float) -> None:
+    def start(self, began: float, lease: Lease) -> None:
         """Begin the log, or restore the newest whole checkpoint and cut off what the log holds beyond it.
 
         began: the moment, on the clock perf_counter, when work on this run began.
         """
+        self.lease = lease
         read_events(self.folder.path, live=True)  # a log broken further up is refused before anything is cut
-        size, whole = self.log.path.stat().st_size, self.log.whole()
-        log_bytes, notes = self.resume(whole)
+        size, whole = self.log.size, self.log.whole()
+        log_bytes, notes = self.resume()
         checkpoint.drop_after(self.folder.checkpoints, self.images)
         self.log.cut(log_bytes)
         if not log_bytes:
@@ -123,25 +122,27 @@ class Trainer:
             change = initial_change(self.spec, self.store, self.streams)
             self._event("start", **described, init_change=change, startup_seconds=time.perf_counter() - began)
         if size:
-            died = [self.lease.note] if self.lease and self.lease.note else []
-            torn = ["cut a torn last line"] if whole < size else []
-            note = "; ".join([f"from {self.images} images", *died, *torn, *notes])
-            self._event("resume", **environment.place(self.spec), note=note)
-        distributed.wait()
+            torn = "cut a torn last line" if whole < size else ""
+            said = [f"from {self.images} images", lease.note, torn, *notes]
+            self._event("resume", **environment.place(self.spec), note="; ".join(filter(None, said)))
+        distributed.of_rank_0(self.images)
 
-    def resume(self, log_bytes: int) -> tuple[int, list[str]]:
-        """Restore the newest checkpoint that a log of `log_bytes` reaches; returns the bytes it holds, and notes."""
-        state, notes = checkpoint.load(self.folder.checkpoints, self.spec.hash, log_bytes)
+    def resume(self) -> tuple[int, list[str]]:
+        """Restore the newest checkpoint that fits the log; returns the bytes of the log at its time, and notes."""
+        state, notes = checkpoint.load(self.folder.checkpoints, self.spec.hash, self.log.path)
         if state is None:
             return 0, notes
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.restore(state)
+        return int(state["log_bytes"]), notes
+
+    def restore(self, state: checkpoint.State) -> None:
+        """Go on from a checkpoint."""
         for key in KEPT:
             setattr(self, key, state[key])
+        for key in MODULES:
+            getattr(self, key).load_state_dict(state[key])
         if self.probes:
             self.probes.restore(state["probes"])
-        return int(state["log_bytes"]), notes
 
     def save(self) -> None:
         """Write a checkpoint; rank 0 alone. It remembers the log up to here."""
@@ -150,11 +151,10 @@ class Trainer:
         began = time.perf_counter()
         self._check_lease()
         self.log.flush()  # a checkpoint never remembers more than the disk holds
-        state: checkpoint.State = {key: getattr(self, key) for key in KEPT}
-        state |= {"hash": self.spec.hash, "log_bytes": self.log.size}
-        state |= {"probes": self.probes.state if self.probes else {}}
-        state |= {"model": self.model.state_dict(), "ema": self.ema.state_dict()}
-        state |= {"optimizer": self.optimizer.state_dict()}
+        state: checkpoint.State = {"hash": self.spec.hash, "log_bytes": self.log.size}
+        state |= {key: getattr(self, key) for key in KEPT}
+        state |= {key: getattr(self, key).state_dict() for key in MODULES}
+        state["probes"] = self.probes.state if self.probes else {}
         checkpoint.save(self.folder.checkpoints, self.images, state)
         self.saving, self.last_save = self.saving + time.perf_counter() - began, time.monotonic()
 
@@ -173,7 +173,7 @@ class Trainer:
             logged = (self.images // self.spec.batch + 1) % every == 0
             began = time.perf_counter()
             loss = self.step()
-            norm = gradient_norm(self.model) if logged else None
+            norm = gradient_norm(self.weights) if logged else None
             self.seconds += self._elapsed(began)
             if not math.isfinite(loss):
                 return State.DIVERGED
@@ -200,11 +200,11 @@ class Trainer:
             torch._dynamo.config.fail_on_recompile_limit_hit = True  # else torch would compute eagerly and only warn
             self.model.compile()
             self.ema.compile()
-            self.gradients(self.batches.draw(self.images, distributed.rank(), distributed.count()))
+            self.gradients(self._draw())
 
     def step(self) -> float:
         """One optimizer step on the next batch; returns its loss."""
-        watch = self.probes.watch() if self.probes and self.images + self.spec.batch in self.probes.points else None
+        watch = ProbedStep(self.probes) if self.probes and self.images + self.spec.batch in self.probes.points else None
         with watch.forward() if watch else nullcontext():
             loss = self.gradients(self.batch())
         if watch:
@@ -233,11 +233,9 @@ class Trainer:
             part, last = batch.part(index, parts), index + 1 == parts
             with nullcontext() if last or not several else self.network.no_sync():
                 with compute.autocast(self.spec):
-                    loss = (
-                        schedules.loss(self.network, self.schedule, part.x, part.t, part.noise, part.condition) / parts
-                    )
-                loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+                    loss = schedules.loss(self.network, self.schedule, part.x, part.t, part.noise, part.condition)
+                (loss / parts).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() / parts
         return total
 
     def _seed(self, key: int) -> None:
@@ -248,9 +246,12 @@ class Trainer:
 
     def batch(self) -> Batch:
         """This rank's slice of the next batch; counts the whole batch into the digest of all draws."""
-        drawn = self.batches.draw(self.images, distributed.rank(), distributed.count())
+        drawn = self._draw()
         self.draws = hashlib.blake2b(bytes.fromhex(self.draws) + drawn.digest, digest_size=16).hexdigest()
         return drawn
+
+    def _draw(self) -> Batch:
+        return self.batches.draw(self.images, distributed.rank(), distributed.count())
 
     def learning_rate(self) -> float:
         """Linear warm-up over a fraction of the budget, then constant."""
@@ -268,10 +269,9 @@ class Trainer:
         return time.perf_counter() - began
 
     def _probe_response(self) -> None:
-        """Off the training clock."""
+        """Off the training clock, and on the same images at each checkpoint and for each arm."""
         if self.probes:
-            batch = self.batches.draw(0)  # the same images at each checkpoint, and for each arm
-            self._event("probe", probe="response", **self.probes.response(batch))
+            self._event("probe", probe="response", **self.probes.response(self.batches.draw(0)))
 
     # Evaluate and end -------------------------------------------------------------------------------------------------
 
@@ -331,16 +331,16 @@ def build(spec: RunSpec, store: Store, streams: RandomStreams) -> models.Backbon
     return model
 
 
+@torch.no_grad()
 def initial_change(spec: RunSpec, store: Store, streams: RandomStreams) -> float:
     """||w - w0|| / ||w0||: how far the initial weights of a run are from those of the unperturbed one, w0."""
     if not spec.perturbation:
         return 0.0
-    ours, plain = (list(build(one, store, streams).parameters()) for one in (spec, spec.but(perturbation=0.0)))
-    difference = torch._foreach_sub([w.detach() for w in ours], [w.detach() for w in plain])
-    return float(nn.utils.get_total_norm(difference) / nn.utils.get_total_norm([w.detach() for w in plain]))
+    networks = (build(one, store, streams) for one in (spec, spec.but(perturbation=0.0)))
+    ours, plain = ([*map(Tensor.detach, network.parameters())] for network in networks)
+    return float(nn.utils.get_total_norm(torch._foreach_sub(ours, plain)) / nn.utils.get_total_norm(plain))
 
 
-def gradient_norm(model: nn.Module) -> float:
+def gradient_norm(weights: list[Tensor]) -> float:
     """Of all gradients together."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    return float(nn.utils.get_total_norm(gradients))
+    return float(nn.utils.get_total_norm(weight.grad for weight in weights if weight.grad is not None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,13 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from reports.analysis import verdicts
-from reports.analysis.curves import TIE, Array, Curve, LogTimes, as_levels, log_times
-from reports.analysis.planning import ALPHA, Plan, Planned, deviation_interval, plan
+from reports.analysis.curves import TIE, Array, Curve, as_levels, log_times
+from reports.analysis.planning import ALPHA, Plan, Planned, plan
+from reports.analysis.verdicts import Shares
 
 EXACT_PAIRS = 13  # sign flips: up to here all 2^n are tried
 DRAWN_FLIPS = 9_999  # beyond
-
-Both = tuple[float, float]  # baseline, arm
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Level:
+class BandLevel:
     """One distance of the band: the speedup to it alone with its 95 % interval, and how many runs did not reach it."""
 
     distance: float
@@ -73,11 +73,11 @@ class Comparison(Planned):
     mean: float  # of d
     sd: Interval  # of d, with its chi-square interval; nan below two pairs, 0 where they differ by rounding only
     plan: Plan
-    censored: Both  # share of levels not reached
-    below: Both  # share of levels that the first evaluation is below already
+    censored: Shares  # share of levels not reached
+    below: Shares  # share of levels that the first evaluation is below already
     reached: tuple[int, int]  # runs that reached the band's bottom
     pairs: tuple[Pair, ...]
-    levels: tuple[Level, ...]
+    levels: tuple[BandLevel, ...]
     final: Final
     correlation: float  # of L within pairs; nan below three pairs or where one side does not vary
     sign_flip: float  # two-sided p of the mean of d; nan below two pairs or without variance
@@ -109,16 +109,16 @@ def compare(
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name}: {value!r} must be a positive, finite number of images")
     used, missing = _match(baseline, arm)
-    starts = [curve.points[0][0] for both in used for curve in both if len(curve.points[0])]
+    sides = [[both[side] for both in used] for side in (0, 1)]
+    starts = [curve.points[0][0] for curves in sides for curve in curves if len(curve.points[0])]
     start = min(first or min(starts, default=budget), budget)
-    base, other = ([log_times(both[side], goals, start, budget) for both in used] for side in (0, 1))
-    sides = zip(used, base, other, strict=True)
-    pairs = tuple(Pair(run.seed, b.mean, a.mean, b.mean - a.mean) for (run, _), b, a in sides)
-    d = np.array([pair.d for pair in pairs], dtype=float)
-    interval, sd = ratio(d), deviation(d)
-    censored = (_share([t.censored for t in base]), _share([t.censored for t in other]))
+    base, other = (log_times(curves, goals, start, budget) for curves in sides)
+    d, seeds = base.mean - other.mean, [curve.seed for curve in sides[0]]
+    interval, sd, censored = ratio(d), deviation(d), _shares(base.censored, other.censored)
     p, method = sign_flip(d)
-    diverged = [tuple(both[side].seed for both in used if both[side].status == "diverged") for side in (0, 1)]
+    late = [times.censored.sum(axis=0).tolist() for times in (base, other)]
+    by_level = zip(goals.tolist(), (base.values - other.values).T, *late, strict=True)
+    diverged = [tuple(curve.seed for curve in curves if curve.status == "diverged") for curves in sides]
     return Comparison(
         interval.value,
         interval.low,
@@ -129,12 +129,12 @@ def compare(
         sd=sd,
         plan=plan([sd.value], [len(d)]),
         censored=censored,
-        below=(_share([t.below for t in base]), _share([t.below for t in other])),
-        reached=(sum(not t.censored[-1] for t in base), sum(not t.censored[-1] for t in other)),
-        pairs=pairs,
-        levels=tuple(_level(base, other, k, float(goal)) for k, goal in enumerate(goals)),
+        below=_shares(base.below, other.below),
+        reached=(len(d) - late[0][-1], len(d) - late[1][-1]),
+        pairs=tuple(map(Pair, seeds, base.mean.tolist(), other.mean.tolist(), d.tolist())),
+        levels=tuple(BandLevel(goal, ratio(logs), (b, a)) for goal, logs, b, a in by_level),
         final=_final(used),
-        correlation=_correlation(pairs),
+        correlation=_correlation(base.mean, other.mean),
         sign_flip=p,
         sign_flip_method=method,
         missing=missing,
@@ -166,30 +166,29 @@ def deviation(d: Array) -> Interval:
     """Standard deviation of d (n,) with its 95 % chi-square interval; nan below two values."""
     if len(d) < 2:
         return Interval()
-    sd = 0.0 if np.ptp(d) <= TIE else float(d.std(ddof=1))
-    return Interval(sd, *deviation_interval(sd, len(d) - 1))
+    return around_deviation(0.0 if np.ptp(d) <= TIE else float(d.std(ddof=1)), len(d) - 1)
+
+
+def around_deviation(sd: float, freedom: float) -> Interval:
+    """A standard deviation with its 95 % chi-square interval."""
+    low, high = np.sqrt(freedom / stats.chi2.ppf([1 - ALPHA / 2, ALPHA / 2], freedom)).tolist()
+    return Interval(sd, sd * low, sd * high)
 
 
 def _match(baseline: Sequence[Curve], arm: Sequence[Curve]) -> tuple[list[tuple[Curve, Curve]], tuple[int, ...]]:
     """The pairs in the order of seeds, and the seeds that a missing run leaves out."""
-    sides: list[dict[int, Curve]] = [{}, {}]
-    for name, side, curves in (("baseline", sides[0], baseline), ("arm", sides[1], arm)):
-        for curve in curves:
-            if curve.seed in side:
-                raise ValueError(f"{name}: seed {curve.seed} is given twice; each pair has a seed of its own")
-            side[curve.seed] = curve
-    here = [{seed for seed, curve in side.items() if curve.status != "missing"} for side in sides]
-    both, either = here[0] & here[1], set(sides[0]) | set(sides[1])
-    return [(sides[0][seed], sides[1][seed]) for seed in sorted(both)], tuple(sorted(either - both))
+    for name, curves in (("baseline", baseline), ("arm", arm)):
+        seed, times = Counter(curve.seed for curve in curves).most_common(1)[0] if curves else (0, 1)
+        if times > 1:
+            raise ValueError(f"{name}: seed {seed} is given twice; each pair has a seed of its own")
+    base, other = ({curve.seed: curve for curve in curves if curve.status != "missing"} for curves in (baseline, arm))
+    both = sorted(base.keys() & other.keys())
+    left = {curve.seed for curve in (*baseline, *arm)} - set(both)
+    return [(base[seed], other[seed]) for seed in both], tuple(sorted(left))
 
 
-def _share(flags: Sequence[NDArray[np.bool_]]) -> float:
-    return float(np.mean(flags)) if flags else math.nan
-
-
-def _level(base: Sequence[LogTimes], arm: Sequence[LogTimes], k: int, goal: float) -> Level:
-    d = np.array([b.values[k] - a.values[k] for b, a in zip(base, arm, strict=True)], dtype=float)
-    return Level(goal, ratio(d), (sum(bool(t.censored[k]) for t in base), sum(bool(t.censored[k]) for t in arm)))
+def _shares(baseline: NDArray[np.bool_], arm: NDArray[np.bool_]) -> Shares:
+    return (float(baseline.mean()), float(arm.mean())) if baseline.size else (math.nan, math.nan)
 
 
 def _final(pairs: Sequence[tuple[Curve, Curve]]) -> Final:
@@ -203,8 +202,7 @@ def _final(pairs: Sequence[tuple[Curve, Curve]]) -> Final:
     return Final(len(good), float(base.mean()), float(arm.mean()), ratio(np.log(arm) - np.log(base)))
 
 
-def _correlation(pairs: Sequence[Pair]) -> float:
-    sides = np.array([[pair.baseline for pair in pairs], [pair.arm for pair in pairs]])
-    if len(pairs) < verdicts.INTERVAL_PAIRS or np.ptp(sides, axis=1).min() <= TIE:
+def _correlation(baseline: Array, arm: Array) -> float:
+    if len(arm) < verdicts.INTERVAL_PAIRS or min(np.ptp(baseline), np.ptp(arm)) <= TIE:
         return math.nan
-    return float(stats.pearsonr(*sides).statistic)
+    return float(stats.pearsonr(baseline, arm).statistic)

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
-from reports.analysis.bands import Cell, derive_cell
-from reports.analysis.comparisons import Comparison, Interval, compare
+from reports.analysis.bands import derive_band
+from reports.analysis.comparisons import Comparison, Interval, around_deviation, compare
 from reports.analysis.curves import Curve
-from reports.analysis.planning import deviation_interval
 
 FACTORS = (1.2, 1.5)  # of the positive control
-
-
-@dataclass(frozen=True)
-class Control:
-    """One cell of the positive control: baseline and pilots slowed down by `factor`, against the unchanged null arm.
-
-    band: derived anew from the slowed pilots. comparison: None where that band has no levels.
-    """
-
-    factor: float
-    band: Cell
-    comparison: Comparison | None
 
 
 def spread(comparisons: Iterable[Comparison]) -> Interval:
@@ -38,7 +25,7 @@ def spread(comparisons: Iterable[Comparison]) -> Interval:
     if not freedom:
         return Interval()
     sd = math.sqrt(sum(n * value**2 for n, value in used) / freedom)
-    return Interval(sd, *deviation_interval(sd, freedom))
+    return around_deviation(sd, freedom)
 
 
 def slowed(curve: Curve, factor: float, budget: float) -> Curve:
@@ -48,11 +35,10 @@ def slowed(curve: Curve, factor: float, budget: float) -> Curve:
     """
     images, fid = curve.points
     images = images * factor
-    inside = images < budget
-    if not len(images) or images[-1] < budget:
-        return Curve(curve.seed, images, fid, curve.status)
-    last = np.exp(np.interp(math.log(budget), np.log(images), np.log(np.maximum(fid, np.finfo(float).tiny))))
-    return Curve(curve.seed, np.append(images[inside], budget), np.append(fid[inside], last), curve.status)
+    if len(images) and images[-1] >= budget:
+        last = np.exp(np.interp(math.log(budget), np.log(images), np.log(np.maximum(fid, np.finfo(float).tiny))))
+        fid, images = np.append(fid[images < budget], last), np.append(images[images < budget], budget)
+    return replace(curve, images=images, fid=fid)
 
 
 def positive_control(
@@ -62,11 +48,11 @@ def positive_control(
     budget: float,
     noise_sd: float,
     factor: float,
-) -> Control:
-    """One cell of the positive control; `noise_sd` as for `derive_cell`. Pool the comparisons with `pool_cells`."""
-    band = derive_cell([slowed(one, factor, budget) for one in pilots], budget, noise_sd)
-    if not band["levels"]:
-        return Control(factor, band, None)
-    return Control(
-        factor, band, compare([slowed(one, factor, budget) for one in baseline], null, band["levels"], budget)
-    )
+) -> Comparison | None:
+    """One cell of the positive control: baseline and pilots slowed down by `factor`, against the unchanged null arm.
+
+    noise_sd: as for `derive_band`. None where the band, derived anew, has no levels. Pool with `pool_cells`.
+    """
+    band = derive_band([slowed(one, factor, budget) for one in pilots], budget, noise_sd)
+    slow = [slowed(one, factor, budget) for one in baseline]
+    return compare(slow, null, band.levels, budget) if band.levels else None

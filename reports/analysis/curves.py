@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +32,10 @@ class Curve:
     status: str = "complete"
 
     def __post_init__(self) -> None:
+        what = f"curve of seed {self.seed}: "
         if self.status not in STATUSES:
-            raise ValueError(
-                f"curve of seed {self.seed}: status {self.status!r} is unknown; choose from {', '.join(STATUSES)}"
-            )
-        _arrays(self.images, self.fid, f"curve of seed {self.seed}: ")
+            raise ValueError(f"{what}status {self.status!r} is unknown; choose from {', '.join(STATUSES)}")
+        _arrays(self.images, self.fid, what)
 
     @property
     def points(self) -> tuple[Array, Array]:
@@ -59,9 +59,9 @@ class Crossing:
 
 @dataclass(frozen=True)
 class LogTimes:
-    """log T_k (K,) of one run at each level, restricted to [first evaluation, budget].
+    """log T_k of runs at levels (S, K), restricted to [first evaluation, budget].
 
-    censored (K,): not reached within the budget. below (K,): already below at the first evaluation.
+    censored (S, K): not reached within the budget. below (S, K): already below at the first evaluation.
     """
 
     values: Array
@@ -69,9 +69,10 @@ class LogTimes:
     below: NDArray[np.bool_]
 
     @property
-    def mean(self) -> float:
-        """L, the run's log images to the band."""
-        return float(self.values.mean())
+    def mean(self) -> Array:
+        """L (S,), each run's log images to the band."""
+        means: Array = self.values.mean(axis=-1)
+        return means
 
 
 def crossing(images: ArrayLike, fid: ArrayLike, target: float) -> Crossing:
@@ -82,20 +83,21 @@ def crossing(images: ArrayLike, fid: ArrayLike, target: float) -> Crossing:
     levels = as_levels(target, "target")
     x, y = _arrays(images, fid)
     grid, fitted = fit(x, y, target)
-    at, times = _cross(grid, fitted, levels)
-    if at[0] == len(grid):
+    at, times = (float(one[0]) for one in cross(grid, fitted, np.log(levels)))
+    if math.isinf(times):
         return Crossing(math.inf, float(x[-1]) if len(x) else 0.0, math.inf, "censored")
-    return Crossing(float(times[0]), float(grid[at[0] - 1]) if at[0] else 0.0, float(grid[at[0]]), "reached")
+    low, high = [0.0, *grid.tolist()][int(at) : int(at) + 2]
+    return Crossing(times, low, high, "reached")
 
 
-def log_times(curve: Curve, levels: ArrayLike, first: float, budget: float) -> LogTimes:
-    """The restricted log T_k of one run at `levels` (K,); `first` planned evaluation and `budget` in images."""
+def log_times(curves: Sequence[Curve], levels: ArrayLike, first: float, budget: float) -> LogTimes:
+    """The restricted log T_k of S runs at `levels` (K,); `first` planned evaluation and `budget` in images."""
     goals = np.atleast_1d(np.asarray(levels, dtype=float))
-    grid, fitted = fit(*curve.points, float(goals.min()))
-    at, times = _cross(grid, fitted, goals)
-    censored = (at == len(grid)) | (times > budget * (1 + TIE)) | (curve.status == "diverged")
-    values = np.log(np.where(censored, budget, np.clip(times, first, budget)))
-    return LogTimes(values, censored, (at == 0) & ~censored)
+    found = [cross(*fit(*curve.points, float(goals.min())), np.log(goals)) for curve in curves]
+    at, times = np.array(found, dtype=float).reshape(len(curves), 2, len(goals)).swapaxes(0, 1)
+    censored = times > budget * (1 + TIE)
+    censored[[curve.status == "diverged" for curve in curves]] = True
+    return LogTimes(np.log(np.where(censored, budget, np.clip(times, first, budget))), censored, (at == 0) & ~censored)
 
 
 def fit(images: Array, fid: Array, least: float = math.inf) -> tuple[Array, Array]:
@@ -120,16 +122,19 @@ def as_levels(levels: ArrayLike, name: str = "levels") -> Array:
     return values
 
 
-def _cross(grid: Array, fitted: Array, levels: Array) -> tuple[NDArray[np.intp], Array]:
-    """For each level, the index of the first evaluation at or below it (K,) and interpolated images (K,), or inf."""
+def cross(grid: Array, fitted: Array, levels: Array) -> tuple[NDArray[np.intp], Array]:
+    """Of the first evaluation at or below each level the index (..., K), and the interpolated images (..., K), or inf.
+
+    grid: images (E,). fitted: decreasing log distances (..., E). levels: log distances (..., K). Leading axes agree.
+    """
+    at = (fitted[..., None, :] > levels[..., None] + TIE).sum(axis=-1)
     if not len(grid):
-        return np.zeros(len(levels), dtype=np.intp), np.full(len(levels), math.inf)
-    goals = np.log(levels)
-    at = np.searchsorted(-fitted, -goals - TIE)
+        return at, np.full(at.shape, math.inf)
     high = np.minimum(at, len(grid) - 1)
     low = np.maximum(high - 1, 0)
+    above, below = (np.take_along_axis(fitted, index, axis=-1) for index in (low, high))
     with np.errstate(divide="ignore", invalid="ignore"):
-        part = np.minimum((fitted[low] - goals) / (fitted[low] - fitted[high]), 1.0)
+        part = np.minimum((above - levels) / (above - below), 1.0)
         between = np.exp(np.log(grid[low]) + part * np.log(grid[high] / grid[low]))
     return at, np.where(at == len(grid), math.inf, np.where(at == 0, grid[0], between))
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from statsmodels.stats.oneway import anova_oneway
 
 from reports.analysis import verdicts
-from reports.analysis.comparisons import Both, Comparison, Interval
-from reports.analysis.planning import ALPHA, Plan, Planned, noncentrality, plan, standard_error
+from reports.analysis.comparisons import Comparison, Interval
+from reports.analysis.planning import ALPHA, Plan, Planned, half_width, noncentrality, plan, standard_error
 
 NULL_ALPHA = 0.001  # of the null arm's one test
 
@@ -32,7 +31,8 @@ class Welch:
 class Pooled(Planned):
     """One arm over its usable cells. [low, high], at `level`, decides everything said of the arm; descriptive is 95 %.
 
-    No interval (nan): fewer than three pairs in a cell, or no variance. Without pairs in any usable cell, all is nan.
+    No interval (nan): fewer than three pairs in a cell, or no variance. Where a usable cell has no pair, n is 0, all
+    numbers are nan and `sentence` names the cell.
     """
 
     speedup: float
@@ -49,7 +49,7 @@ class Pooled(Planned):
     error: float  # its standard error
     freedom: float  # Satterthwaite's
     plan: Plan
-    censored: Both  # largest share over pooled cells, baseline and arm
+    censored: verdicts.Shares  # largest share over pooled cells, baseline and arm
     welch: Welch | None  # from six pairs per cell and two cells on
     leave_one_out: tuple[float, float] | None  # range of the speedup with one dataset left out; None for one dataset
 
@@ -70,32 +70,44 @@ def pool(comparisons: Mapping[str, Cells], unusable: Collection[str] = ()) -> di
     """Pool every arm of the plan over its cells: comparisons[arm]["dataset/backbone"], decided at 1 - .05 / m.
 
     m is the number of arms: give all of the plan, but no null arm and no noise floor. unusable: cells whose pilots gave
-    no usable band; they are named and not pooled. No other cell is ever left out: one without pairs allows no interval.
+    no usable band; they are named and not pooled. No other cell is ever left out: one without a pair allows no number.
     """
     alpha = ALPHA / max(len(comparisons), 1)
     return {arm: pool_cells(cells, alpha, unusable) for arm, cells in comparisons.items()}
 
 
 def pool_cells(cells: Cells, alpha: float, unusable: Collection[str] = ()) -> Pooled:
-    """One arm, decided at level 1 - alpha: `pool` for one arm, and the claims about a part of the cells."""
+    """One arm, decided at level 1 - alpha: `pool` for one arm, and the claims about a part of the cells.
+
+    Where a used cell has no pair there is no number: n is 0, all numbers are nan, and `sentence` names those cells.
+    """
     used = {cell: one for cell, one in cells.items() if cell not in unusable}
-    n = min((one.n for one in used.values()), default=0)
-    filled = [one for one in used.values() if one.n]
-    mean = float(np.mean([one.mean for one in filled])) if filled else math.nan
-    error, freedom = math.nan, math.nan
-    if n >= verdicts.INTERVAL_PAIRS:
-        error, freedom = standard_error([one.sd.value for one in filled], [one.n for one in filled])
+    empty = [cell for cell, one in used.items() if not one.n]
+    whole = [] if empty else list(used.values())
+    n, sds, pairs = (
+        min((one.n for one in used.values()), default=0),
+        [one.sd.value for one in whole],
+        [one.n for one in whole],
+    )
+    mean = float(np.mean([one.mean for one in whole])) if whole else math.nan
+    error, freedom = map(float, standard_error(sds, pairs)) if n >= verdicts.INTERVAL_PAIRS else (math.nan, math.nan)
     decisive, shown = (_interval(mean, error, freedom, a) for a in (alpha, ALPHA))
-    worst = [max((one.censored[side] for one in filled), default=math.nan) for side in (0, 1)]
-    censored = (worst[0], worst[1])
-    word = verdicts.verdict(decisive.low, decisive.high, max(n, int(bool(filled))), censored)
+    missed = [max((one.censored[side] for one in whole), default=math.nan) for side in (0, 1)]
+    censored = (missed[0], missed[1])
+    word = verdicts.verdict(decisive.low, decisive.high, n, censored)
+    sentence = verdicts.sentence(word, decisive.low, decisive.high)
+    if 0 < len(empty) < len(used):
+        word, sentence = verdicts.POINTS, f"No number: no pair in {', '.join(empty)}, and no cell is left out."
+    datasets = {cell.partition("/")[0] for cell in used}
+    kept = [[one.mean for cell, one in used.items() if cell.partition("/")[0] != left] for left in datasets]
+    without = [math.exp(np.mean(means)) for means in kept if means and whole]
     return Pooled(
         decisive.value,
         decisive.low,
         decisive.high,
         level=1 - alpha,
         verdict=word,
-        sentence=verdicts.sentence(word, decisive.low, decisive.high),
+        sentence=sentence,
         n=n,
         cells=tuple(used),
         unusable=tuple(cell for cell in cells if cell in unusable),
@@ -103,10 +115,10 @@ def pool_cells(cells: Cells, alpha: float, unusable: Collection[str] = ()) -> Po
         mean=mean,
         error=error,
         freedom=freedom,
-        plan=plan([one.sd.value for one in filled], [one.n for one in filled], alpha),
+        plan=plan(sds, pairs, alpha),
         censored=censored,
-        welch=_welch(used),
-        leave_one_out=_leave_one_out(used),
+        welch=_welch(whole),
+        leave_one_out=(min(without), max(without)) if without else None,
     )
 
 
@@ -118,24 +130,13 @@ def null_test(cells: Cells, unusable: Collection[str] = ()) -> NullTest:
 
 
 def _interval(mean: float, error: float, freedom: float, alpha: float) -> Interval:
-    if not error > 0:
-        return Interval(math.exp(mean))
-    half = float(stats.t.ppf(1 - alpha / 2, freedom)) * error
+    half = float(half_width(error, freedom, alpha)) if error > 0 else math.nan
     return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 
 
-def _welch(cells: Cells) -> Welch | None:
+def _welch(cells: Sequence[Comparison]) -> Welch | None:
     """Welch's F; None for one cell, fewer than six pairs, or a cell without variance."""
-    usable = all(one.n >= verdicts.VERDICT_PAIRS and one.sd.value > 0 for one in cells.values())
-    if len(cells) < 2 or not usable:
+    if len(cells) < 2 or not all(one.n >= verdicts.VERDICT_PAIRS and one.sd.value > 0 for one in cells):
         return None
-    found = anova_oneway([one.d for one in cells.values()], use_var="unequal")
+    found = anova_oneway([one.d for one in cells], use_var="unequal")
     return Welch(float(found.statistic), (float(found.df_num), float(found.df_denom)), float(found.pvalue))
-
-
-def _leave_one_out(cells: Cells) -> tuple[float, float] | None:
-    means = {cell: one.mean for cell, one in cells.items() if one.n}
-    datasets = {cell.partition("/")[0] for cell in means}
-    left = [[mean for cell, mean in means.items() if cell.partition("/")[0] != out] for out in datasets]
-    speedups = [math.exp(np.mean(those)) for those in left if those]
-    return (min(speedups), max(speedups)) if speedups else None

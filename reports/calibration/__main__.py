@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from reports.calibration.page import write
-from reports.calibration.study import PLANNED, power, settings, study
+from reports.calibration.simulate import PLANNED, power, settings, study
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m reports.calibration", description=__doc__)

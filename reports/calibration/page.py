@@ -10,8 +10,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from reports.analysis.findings import FINDINGS
 from reports.analysis.verdicts import VERDICT_PAIRS
-from reports.calibration.findings import FINDINGS
 from reports.calibration.simulate import ARMS
 
 GOOD, FALSE = (0.93, 0.97), 0.05

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TRAIN = b'{"event": "train"'  # how the lines begin that there are many of
+TRAIN, RESUME = (f'{{"event": "{kind}"'.encode() for kind in ("train", "resume"))  # how their lines begin
 
 
 def encode(event: dict[str, Any]) -> str:
@@ -35,9 +35,10 @@ class EventLog:
     def append(self, event: dict[str, Any], flush: bool = False) -> None:
         """Add one event; with `flush` it is on the disk when this returns."""
         self._file.write((encode(event) + "\n").encode())
-        self._file.flush()
         if flush:
-            os.fsync(self._file.fileno())
+            self.flush()
+        else:
+            self._file.flush()
 
     @property
     def size(self) -> int:
@@ -50,14 +51,11 @@ class EventLog:
 
     def cut(self, size: int) -> None:
         """Remove what lies beyond `size` bytes, but keep its `resume` lines: they are the record of what happened."""
-        text = self.path.read_bytes()
-        kept = [line for line in text[size:].splitlines(keepends=True) if _is_resume(line)]
+        lines = self.path.read_bytes()[size:].splitlines(keepends=True)
         self._file.truncate(size)
         self._file.seek(size)
-        for line in kept:
-            self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.writelines(line for line in lines if line.startswith(RESUME) and line.endswith(b"}\n"))
+        self.flush()
 
     def flush(self) -> None:
         """All of it is on the disk when this returns."""
@@ -70,37 +68,30 @@ class EventLog:
         self._file.close()
 
 
-def _is_resume(line: bytes) -> bool:
-    return line.startswith(b'{"event": "resume"') and line.endswith(b"}\n")
-
-
 def read_events(folder: Path, train: bool = True, live: bool = False) -> list[dict[str, Any]]:
     """The events of a run. A torn last line is left out and said; ValueError names any other line that is broken.
 
     train: whether to read `train` events, of which there are many. live: a run may be writing; a torn line is no news.
     """
     path = Path(folder) / "events.jsonl"
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    torn = lines.pop() != b""
-    events = []
+    *lines, rest = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    events, torn = [], rest != b""
     for number, line in enumerate(lines, 1):
         if not train and line.startswith(TRAIN) and line.endswith(b"}"):
             continue
-        event = _event(line)
-        if event is not None:
+        if (event := decode(line)) is not None:
             events.append(event)
-        elif number == len(lines) and not torn:
-            torn = True
-        else:
+        elif number < len(lines) or torn:
             raise ValueError(f"{path}: line {number} is broken; an interrupted run only ever tears its last line")
+        else:
+            torn = True
     if torn and not live:
         print(f"{path}: the last line is torn; left out", file=sys.stderr)
     return events
 
 
-def _event(line: bytes) -> dict[str, Any] | None:
+def decode(line: bytes) -> dict[str, Any] | None:
+    """The event that a line holds; None if it is torn or broken."""
     try:
         event = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reading and writing the files of a run: JSON that is checked as it is read, files that appear whole or not at all."""
+"""Reading and writing files: JSON, and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import UnionType
 from typing import Any, BinaryIO
-
-# The keys that a file must hold, and the type of each.
-Keys = dict[str, type | UnionType]
 
 
 @contextmanager
@@ -33,21 +29,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename durable, where the file system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+    with suppress(OSError):  # make the renaming durable, where the file system can
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -67,21 +54,3 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
-
-
-def read_object(path: Path, keys: Keys) -> dict[str, Any]:
-    """A JSON object that has at least `keys`, of their types; ValueError, one line, naming the first that it lacks."""
-    return checked(path, read_json(path), keys)
-
-
-def checked(where: object, content: Any, keys: Keys) -> dict[str, Any]:
-    """The content, if it is an object with `keys`, of their types; else ValueError names `where` and the key."""
-    if not isinstance(content, dict):
-        raise ValueError(f"{where}: holds no object but {type(content).__name__}")
-    for key, kind in keys.items():
-        if key not in content:
-            raise ValueError(f"{where}: lacks {key!r}; needed are {', '.join(keys)}")
-        if not isinstance(content[key], kind):
-            name = getattr(kind, "__name__", kind)
-            raise ValueError(f"{where}: {key} is {str(content[key])[:40]!r}, not of the type {name}")
-    return content

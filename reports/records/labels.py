@@ -7,17 +7,14 @@ from __future__ import annotations
 import math
 import re
 
-FORM = re.compile(r"^\s*(?P<method>[^@]*?)\s*(@\s*lr\s+(?P<factor>\S+)\s*)?$")
+FORM = re.compile(r"\s*(?P<method>[^@]*?)\s*(@\s*lr\s+(?P<factor>(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)\s*)?", re.IGNORECASE)
 
 
 def split(text: str) -> tuple[str, float]:
     """(method, factor on the learning rate) of an arm's text; ValueError, one line, if it has another form."""
-    match = FORM.match(text)
-    try:
-        factor = float(match["factor"] or 1) if match else math.nan
-    except ValueError:
-        factor = math.nan
-    if match is None or not (math.isfinite(factor) and factor > 0):
+    match = FORM.fullmatch(text)
+    factor = float(match["factor"] or 1) if match else 0.0
+    if match is None or not 0 < factor < math.inf:
         raise ValueError(f"{text!r} is not of the form METHOD or METHOD @ lr FACTOR, the factor a number above 0")
     return match["method"], factor
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from filelock import SoftFileLease, Timeout
 
@@ -49,9 +48,7 @@ class Lease:
             self.note = f"took over the lock of {before}, which is dead"
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._lease.release()
 
     def check(self) -> None:
@@ -83,9 +80,8 @@ def is_held(path: Path) -> bool:
     if record.hostname != _machine():
         return age < LEASE
     started = _started(record.pid)
-    if not started or record.start is None:
-        return started is not None
-    return started == record.start % 2**64  # else its number was handed out again
+    same = not started or record.start is None or started == record.start % 2**64  # else its number was given again
+    return same and started is not None
 
 
 def _started(pid: int) -> int | None:

@@ -11,13 +11,13 @@ ROOT/SUITE/RUN/lock           the lease of the process that trains it
 
 from __future__ import annotations
 
-import json
 import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from reports.records import lease
+from reports.records.event_log import decode
 from reports.records.files import read_json, write_json
 from reports.records.lease import Lease
 
@@ -39,48 +39,20 @@ class State(StrEnum):
 
 
 class RunFolder:
-    """One run on the disk. Nothing is read before it is asked for."""
+    """One run on the disk: the paths of its files as attributes. Nothing is read before it is asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.events = self.path / "events.jsonl"
+        self.result = self.path / "result.json"
+        self.error = self.path / "error.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
+        self.lock = self.path / "lock"
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
-
-    @property
-    def config(self) -> Path:
-        """What the run is."""
-        return self.path / "config.json"
-
-    @property
-    def events(self) -> Path:
-        """The log."""
-        return self.path / "events.jsonl"
-
-    @property
-    def result(self) -> Path:
-        """The summary, there when the run is done."""
-        return self.path / "result.json"
-
-    @property
-    def error(self) -> Path:
-        """Why the run failed, with its traceback."""
-        return self.path / "error.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def samples(self) -> Path:
-        """The folder of sample grids."""
-        return self.path / "samples"
-
-    @property
-    def lock(self) -> Path:
-        """The file of its lease."""
-        return self.path / "lock"
 
     def sample(self, images: int) -> Path:
         """The grid of samples drawn after so many training images."""
@@ -102,7 +74,11 @@ class RunFolder:
         """The state by its own record; the lease is looked at first, since a result is written before it ends."""
         held = self.is_held()
         if self.is_done():
-            return State(read_json(self.result)["status"])
+            record = read_json(self.result)
+            status = record.get("status") if isinstance(record, dict) else None
+            if status not in list(State):
+                raise ValueError(f"{self.result}: status {status!r} is unknown; choose from {', '.join(State)}")
+            return State(status)
         if self.error.is_file() and not held:
             return State.FAILED
         if not self.events.is_file():
@@ -132,17 +108,10 @@ class RunFolder:
 
     def last_event(self, kind: str | None = None, most: int = 65536) -> dict[str, Any] | None:
         """The last whole event (of a kind), None if there is none in the last `most` bytes of the log."""
-        try:
-            with self.events.open("rb") as log:
-                log.seek(max(0, self.events.stat().st_size - most))
-                lines = log.read().splitlines(keepends=True)
-        except FileNotFoundError:
+        if not self.events.is_file():
             return None
-        for line in reversed(lines):
-            if line.endswith(b"\n") and (kind is None or line.startswith(f'{{"event": "{kind}"'.encode())):
-                try:
-                    event: dict[str, Any] = json.loads(line)
-                except ValueError:
-                    continue
-                return event
-        return None
+        begin = f'{{"event": "{kind}"'.encode() if kind else b""
+        with self.events.open("rb") as log:
+            log.seek(max(0, self.events.stat().st_size - most))
+            whole = log.read().split(b"\n")[-2::-1]
+        return next((event for line in whole if line.startswith(begin) and (event := decode(line))), None)

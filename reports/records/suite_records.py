@@ -1,44 +1,54 @@
 """A suite as it lies on the disk: what belongs to it, its frozen bands, and the results of the runs that have begun.
 
-ROOT/SUITE/suite.json says what belongs to it, ROOT/SUITE/protocol.json holds the bands; of runs see `reading`.
+ROOT/SUITE/suite.json says what belongs to it, ROOT/SUITE/protocol.json holds the bands; of runs see `run_folder`.
+Works on folders copied from anywhere.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from reports.records.event_log import number
+from reports.records.event_log import number, read_events
 from reports.records.files import read_json
-from reports.records.reading import PROTOCOL, read_run
+from reports.records.reading import PROTOCOL, summarize
+from reports.records.run_folder import RunFolder
 
 GO_ON = "move the folder away or use another --root, then run the suite again"
 Kind = TypeVar("Kind")
 Role = Literal["pilot", "paired", "null", "floor", "tuning"]
 
 
+class InCell:
+    """What belongs to a cell, a dataset with a backbone."""
+
+    dataset: str
+    backbone: str
+
+    @property
+    def cell(self) -> str:
+        """dataset/backbone."""
+        return f"{self.dataset}/{self.backbone}"
+
+
 @dataclass(frozen=True)
-class Cell:
-    """A dataset with a backbone: its budget and planned evaluations, in training images."""
+class CellRecord(InCell):
+    """A cell: its budget and planned evaluations, in training images."""
 
     dataset: str
     backbone: str
     budget: float
     evaluations: tuple[int, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """dataset/backbone."""
-        return f"{self.dataset}/{self.backbone}"
+    name = InCell.cell
 
 
 @dataclass(frozen=True)
-class Listed:
+class Listed(InCell):
     """A run that belongs to the suite; `pair` is the seed of the baseline run that it is paired with."""
 
     run: str
@@ -49,14 +59,9 @@ class Listed:
     seed: int
     pair: int | None
 
-    @property
-    def cell(self) -> str:
-        """dataset/backbone."""
-        return f"{self.dataset}/{self.backbone}"
-
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationRecord:
     """One evaluation of a run: distance `fid` after `images` training images and `seconds` on the training clock."""
 
     images: int
@@ -66,6 +71,16 @@ class Evaluation:
     nfe: int | None = None
     samples: int | None = None
     draws: str | None = None
+
+
+@dataclass(frozen=True)
+class Distance:
+    """What the configuration of a run must say of its evaluations."""
+
+    images: tuple[int, ...]
+    samples: int
+    sampler: str
+    extractor: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +93,7 @@ class Result(Listed):
     images: int
     seconds: float
     budget: float
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[EvaluationRecord, ...]
     noise: tuple[float, ...]
     start: dict[str, Any]
     spec: dict[str, Any]
@@ -97,7 +112,7 @@ class Result(Listed):
 
 
 @dataclass(frozen=True)
-class Seeds:
+class SeedsRecord:
     """The seeds of each role, fixed before the first run."""
 
     paired: tuple[int, ...] = ()
@@ -108,7 +123,7 @@ class Seeds:
 
 
 @dataclass(frozen=True)
-class Suite:
+class SuiteRecord:
     """The content of suite.json. `arms` are labels of methods, the baseline among them."""
 
     protocol: int
@@ -117,8 +132,8 @@ class Suite:
     scale: Literal["mini", "full"]
     baseline: str
     arms: tuple[str, ...]
-    seeds: Seeds
-    cells: tuple[Cell, ...]
+    seeds: SeedsRecord
+    cells: tuple[CellRecord, ...]
     runs: tuple[Listed, ...]
     trial: bool = False
 
@@ -128,7 +143,7 @@ class Records:
     """A suite, its frozen bands in protocol.json by cell, and the results of runs that have begun, by name."""
 
     root: Path
-    suite: Suite
+    suite: SuiteRecord
     frozen: dict[str, Any]
     results: dict[str, Result]
 
@@ -149,32 +164,29 @@ class Records:
 
     def listed(self, cell: str, role: Role, method: str | None = None) -> list[Listed]:
         """The runs of a cell with this role (and method), in the suite's order."""
-        return [run for run in self._by_role.get((cell, role), ()) if method in (None, run.method)]
+        return [
+            run for run in self.suite.runs if run.role == role and run.cell == cell and method in (None, run.method)
+        ]
 
     def found(self, cell: str, role: Role, method: str | None = None) -> list[Result]:
         """The results of those that have begun."""
         return [self.results[run.run] for run in self.listed(cell, role, method) if run.run in self.results]
 
-    @functools.cached_property
-    def _by_role(self) -> dict[tuple[str, Role], list[Listed]]:
-        found: dict[tuple[str, Role], list[Listed]] = {}
-        for run in self.suite.runs:
-            found.setdefault((run.cell, run.role), []).append(run)
-        return found
+
+def read_suite(root: Path | str, suite: str) -> SuiteRecord:
+    """What belongs to a suite; ValueError, one line, if it is not there, broken, or of another protocol version."""
+    path = Path(root) / suite / "suite.json"
+    if not path.is_file():
+        raise ValueError(f"suite: {suite!r} has no runs in {root}; start it with: python -m bench run {suite}")
+    return replace(parse(SuiteRecord, versioned(path), path), suite=suite)
 
 
 def read(root: Path | str, suite: str) -> Records:
-    """Read a whole suite; ValueError, one line, if it is not there, is broken or follows another protocol version."""
-    folder = Path(root) / suite
-    if not (folder / "suite.json").is_file():
-        raise ValueError(f"suite: {suite!r} has no runs in {root}; start it with: python -m bench run {suite}")
-    content = _versioned(folder / "suite.json", "protocol")
-    whole = replace(parse(Suite, content, folder / "suite.json"), suite=suite)
-    frozen = _versioned(folder / "protocol.json", "version") if (folder / "protocol.json").is_file() else {"cells": {}}
-    if not isinstance(frozen.get("cells"), dict):
-        raise ValueError(f"{folder / 'protocol.json'}: lacks the object 'cells'; {GO_ON}")
-    results = {run.run: result for run in whole.runs if (result := _result(folder / run.run, run))}
-    return Records(Path(root), whole, frozen["cells"], results)
+    """Read a whole suite, its runs too; ValueError, one line, as `read_suite`."""
+    folder, whole = Path(root) / suite, read_suite(root, suite)
+    frozen = read_bands(folder / "protocol.json")
+    results = {run.run: result for run in whole.runs if (result := read_result(RunFolder(folder / run.run), run))}
+    return Records(Path(root), whole, frozen, results)
 
 
 def with_baseline(records: Records, method: str | None) -> Records:
@@ -187,41 +199,69 @@ def with_baseline(records: Records, method: str | None) -> Records:
     return replace(records, suite=replace(records.suite, baseline=method))
 
 
-def _versioned(path: Path, key: str) -> dict[str, Any]:
-    """A JSON object whose protocol version is this reader's."""
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds no object but {type(content).__name__}")
+def versioned(path: Path, key: str = "protocol") -> dict[str, Any]:
+    """The JSON object of suite.json or a config.json, or with the key `version` of protocol.json.
+
+    ValueError, one line that says how to go on, unless `key` holds the protocol version that this reader knows.
+    """
+    content = parse(dict[str, Any], read_json(path), path)
     if content.get(key) != PROTOCOL:
         found = content.get(key, 1)
         raise ValueError(f"{path}: protocol version {found!r}, this reader knows {PROTOCOL}: {GO_ON}")
     return content
 
 
-def _result(folder: Path, listed: Listed) -> Result | None:
-    if (folder / "config.json").is_file():
-        _versioned(folder / "config.json", "protocol")
-    if (record := read_run(folder)) is None:
+def read_bands(path: Path) -> dict[str, dict[str, Any]]:
+    """What protocol.json at `path` holds of each cell, `pilots` (names of runs) among it; ValueError as `versioned`.
+
+    Empty if it is not there: the bands are not frozen yet.
+    """
+    content = versioned(path, "version") if path.is_file() else {"cells": {}}
+    if not isinstance(content.get("cells"), dict):
+        raise ValueError(f"{path}: lacks the object 'cells'; {GO_ON}")
+    cells = parse(dict[str, dict[str, Any]], content["cells"], f"{path}: cells")
+    for name, cell in cells.items():
+        if "pilots" not in cell:
+            raise ValueError(f"{path}: cells[{name}]: lacks 'pilots'; {GO_ON}")
+        parse(list[str], cell["pilots"], f"{path}: {name}: pilots")
+    return cells
+
+
+def read_result(folder: RunFolder, listed: Listed) -> Result | None:
+    """The result.json of a run, else what its events say so far; None if it has not begun."""
+    config = versioned(folder.config) if folder.config.is_file() else None
+    if folder.is_done():
+        record = parse(dict[str, Any], read_json(folder.result), folder.result)
+    elif config is None or not (events := read_events(folder.path, train=False)):
         return None
-    result = parse(Result, record, folder / "result.json")
-    for key in vars(listed):
-        if getattr(result, key) != getattr(listed, key):
-            found, said = getattr(result, key), getattr(listed, key)
-            raise ValueError(f"{folder}: {key} is {found!r}, suite.json says {said!r}: another configuration")
+    else:
+        try:
+            record = summarize(config, events) | {"status": str(folder.state())}
+        except (KeyError, TypeError, AttributeError) as error:
+            what = f"its config.json or events.jsonl lacks a field or holds another type ({error!r})"
+            raise ValueError(f"{folder.path}: {what}") from None
+    result = parse(Result, record, folder.result)
+    parse(Distance, result.spec.get("evaluation"), f"{folder.result}: spec.evaluation")
+    told = [("config.json", "hash", (config or record).get("hash"))]
+    told += [("its start event", "hash", result.start.get("hash", result.hash))]
+    told += [("suite.json", key, said) for key, said in vars(listed).items()]
+    for where, key, said in told:
+        if (found := getattr(result, key)) != said:
+            what = f"{key} is {found!r}, {where} says {said!r}"
+            raise ValueError(f"{folder.path}: {what}: records of another configuration")
     return result
 
 
-def parse(kind: type[Kind], content: Mapping[str, Any], where: object) -> Kind:
-    """A dataclass from a JSON object; ValueError, one line, with `where`, the field, its value and what is wrong."""
+def parse(kind: type[Kind], content: Any, where: object) -> Kind:
+    """Content of JSON as `kind`; ValueError, one line, with `where`, the field, its value and what is wrong with it."""
     try:
         found: Kind = _adapter(cast(Any, kind)).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where}: {path}: {str(first['input'])[:40]!r}: {first['msg']}") from None
+        parts = [str(where), path, repr(str(first["input"])[:40]), first["msg"]]
+        raise ValueError(": ".join(part for part in parts if part)) from None
     return found
 
 
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+_adapter = functools.cache(TypeAdapter)

@@ -14,7 +14,8 @@ from pandas import DataFrame, concat
 
 from reports.analysis.planning import ALPHA
 from reports.records.reading import PROTOCOL, short
-from reports.records.suite_records import Cell, Listed, Records, Result
+from reports.records.run_folder import RunFolder
+from reports.records.suite_records import CellRecord, Listed, Records, Result
 from reports.report import checks, claims, compared, reference, sentences, tree
 from reports.report.stability import stability
 
@@ -72,7 +73,7 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
     return sentences.complete(report)
 
 
-def cell_row(records: Records, cell: Cell, bands: compared.Bands) -> tree.Cell:
+def cell_row(records: Records, cell: CellRecord, bands: compared.Bands) -> tree.Cell:
     """What belongs to a cell and no arm."""
     runs = [run for run in records.results.values() if run.cell == cell.name]
     noisy = [run for run in runs if len(run.noise) > 1]
@@ -104,7 +105,7 @@ def measure(run: Result) -> tree.Measure:
     )
 
 
-def progress(records: Records, cell: Cell) -> float:
+def progress(records: Records, cell: CellRecord) -> float:
     """Mean over complete baselines: the last distance over the one nearest to a tenth of the budget."""
     ratios = []
     for run in records.found(cell.name, "paired", records.suite.baseline) + records.found(cell.name, "pilot"):
@@ -117,8 +118,8 @@ def progress(records: Records, cell: Cell) -> float:
 
 def run_row(records: Records, listed: Listed) -> tree.Run:
     """One listed run."""
-    if (run := records.results.get(listed.run)) is None:
-        return tree.Run(**vars(listed))
+    if (run := records.results.get(listed.run)) is None:  # it may have failed before its first event
+        return tree.Run(**vars(listed), status=str(RunFolder(records.folder / listed.run).state()))
     known: dict[str, Any] = {key: getattr(run, key) for key in ("status", "reason", "images", "seconds", "resumes")}
     known |= {key: run.start.get(key) for key in ("params", "flops")}
     if run.status == "complete" and run.evaluations:

@@ -9,19 +9,21 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reports.records import labels
 from reports.records.event_log import number
 from reports.records.reading import short
-from reports.records.suite_records import Listed, Records, Result
+from reports.records.run_folder import RunFolder, State
+from reports.records.suite_records import Listed, Records, Result, read
 from reports.report.tree import FLOOR, NULL, Failure, Note
 
 COMPUTE = ("processes", "accumulate", "checkpointing")  # how a run is computed, not what it is: no part of the hash
-FLOOR_KEYS = ("role", "init_noise", "perturbation")  # of a configuration that make a run of the noise floor
 FLOOR_CHANGE = 1e-5  # largest relative change of the initial weights of the noise floor
+Found = Iterator[tuple[str, Sequence[Listed], str]]  # field, runs that fail, what was found
 
 
 @dataclass(frozen=True)
@@ -36,70 +38,45 @@ class Cell:
     def pairs(self, *roles: str) -> Iterator[tuple[Result, Result]]:
         """(baseline, other) for every run of these roles whose baseline, or null arm's partner, has a result."""
         paired = {(run.method, run.seed): run for run in self.runs if run.role == "paired"}
-        for run in self.runs:
+        for run in (run for run in self.runs if run.role in roles):
             method = self.baseline if run.role == "paired" else run.method
             partner = paired.get((method, run.seed if run.pair is None else run.pair))
-            if run.role in roles and partner is not None and partner is not run:
+            if partner is not None and partner is not run:
                 yield partner, run
 
-    def scope(self, run: Result | Listed) -> str:
+    def scope(self, run: Listed) -> str:
         """The arm that a fault of this run touches; "" for a pilot or a baseline, which touch all."""
         if run.role in ("null", "floor"):
             return NULL if run.role == "null" else FLOOR
         return "" if run.role == "pilot" or run.method == self.baseline else run.method
 
-    def fail(self, check: str, field: str, runs: Sequence[Result | Listed], what: str) -> Failure:
-        """A failure that touches the arm of the last of `runs`."""
-        return Failure(self.name, self.scope(runs[-1]), check, field, [run.run for run in runs], what)
-
-    def equal(self, check: str, field: str, pair: tuple[Result, Result], values: tuple[Any, Any]) -> Iterator[Failure]:
-        """Whether the two values of a pair are recorded and equal."""
-        if None in values:
-            yield self.fail(check, field, pair, "not recorded")
-        elif values[0] != values[1]:
-            yield self.fail(check, field, pair, f"{_text(values[0])} against {_text(values[1])}")
-
-    def agree(self, check: str, field: str, values: dict[str, Any], recorded: bool = True) -> Iterator[Failure]:
-        """Whether `values`, by run, are equal; else those that are rarer are named. recorded: None fails."""
-        keys = {run: json.dumps(value, sort_keys=True) for run, value in values.items()}
-        common = Counter(keys.values()).most_common(1)[0][0] if keys else ""
-        example = next((run for run, key in keys.items() if key == common), "")
-        odd: dict[tuple[str, str], list[Result]] = {}
-        for run in self.runs:
-            if run.run in keys and (keys[run.run] != common or (recorded and values[run.run] is None)):
-                odd.setdefault((self.scope(run), keys[run.run]), []).append(run)
-        for (_, key), runs in odd.items():
-            lacking = recorded and key == "null"
-            shown = f"{_text(values[runs[0].run])}; {example} has {_text(values[example])}"
-            what = "not recorded" if lacking else shown
-            yield self.fail(check, field, runs, what)
-
 
 def failures(records: Records) -> list[Failure]:
-    """Every failed check of a suite."""
-    return [failure for cell in _cells(records) for check in RULES for failure in _failures(cell, check)]
-
-
-def _failures(cell: Cell, check: str) -> Iterator[Failure]:
-    yield from OTHERS[check](cell) if check in OTHERS else ()
-    for key in EQUAL.get(check, ()):
-        yield from cell.agree(check, key, {run.run: run.start.get(key) for run in cell.runs})
-    key, roles = PAIRED.get(check, ("", ()))
-    for pair in cell.pairs(*roles):
-        yield from cell.equal(check, key, pair, (pair[0].start.get(key), pair[1].start.get(key)))
+    """Every failed check of a suite; it touches the arm of the last of its runs."""
+    return [
+        Failure(cell.name, cell.scope(runs[-1]), check, field, [run.run for run in runs], what)
+        for cell in _cells(records)
+        for check in RULES
+        for field, runs, what in (_same(cell, *SAME[check]) if check in SAME else OTHERS[check](cell))
+    ]
 
 
 def computed(records: Records) -> list[Note]:
     """Where processes, accumulation or recomputation differ within a pair, which is said and is no failure."""
     found = []
-    for cell in _cells(records):
+    for cell, key in itertools.product(_cells(records), COMPUTE):
         pairs = list(cell.pairs("paired", "null", "floor"))
-        for key in COMPUTE:
-            odd = [pair for pair in pairs if pair[0].recorded(key) != pair[1].recorded(key)]
-            if odd:
-                runs = sorted({run.run for pair in odd for run in pair})
-                found.append(Note(f"{cell.name}: {key} differs within {len(odd)} of {len(pairs)} pairs.", runs))
+        odd = [pair for pair in pairs if pair[0].recorded(key) != pair[1].recorded(key)]
+        runs = sorted({run.run for pair in odd for run in pair})
+        found += [Note(f"{cell.name}: {key} differs within {len(odd)} of {len(pairs)} pairs.", runs)] * bool(odd)
     return found
+
+
+def unfinished(root: Path | str, suite: str) -> dict[str, State]:
+    """The state of every listed run that has no result: failed, stopped, running or missing."""
+    records = read(root, suite)
+    states = {run.run: RunFolder(records.folder / run.run).state() for run in records.suite.runs}
+    return {run: state for run, state in states.items() if not state.done}
 
 
 def _cells(records: Records) -> Iterator[Cell]:
@@ -109,95 +86,34 @@ def _cells(records: Records) -> Iterator[Cell]:
         yield Cell(name, records.suite.baseline, listed, runs)
 
 
-def _seeds(cell: Cell) -> Iterator[Failure]:
-    """A run of the noise floor has the seed of its baseline, and no other role shares one."""
-    owner: dict[tuple[bool, int], Listed] = {}
-    for run in cell.listed:
-        other = owner.setdefault((run.role == "floor", run.seed), run)
-        same_arm = (other.role, other.method) == (run.role, run.method)
-        if other is not run and (same_arm or other.role != run.role):
-            yield cell.fail("seeds", "seed", (other, run), f"{run.seed} is used twice")
+def _same(cell: Cell, fields: Sequence[str], *roles: str) -> Found:
+    """Fields of the start event that must be recorded and equal: over the cell, or within the pairs of these roles."""
+    for field in fields:
+        yield from () if roles else _agree(cell, field, {run: run.start.get(field) for run in cell.runs})
+        for pair in cell.pairs(*roles):
+            if what := _unequal(*(run.start.get(field) for run in pair)):
+                yield field, pair, what
 
 
-def _identity(cell: Cell) -> Iterator[Failure]:
-    for run in cell.runs:
-        what_it_is = {key: value for key, value in run.spec.items() if key not in COMPUTE}
-        found = [_digest(spec) for spec in (what_it_is, run.spec)]
-        if run.hash not in found:
-            what = f"{short(run.hash)} is not that of its configuration, {short(found[0])}"
-            yield cell.fail("identity", "hash", (run,), what)
+def _agree(cell: Cell, field: str, values: Mapping[Result, Any]) -> Found:
+    """The runs whose value is not recorded, or rarer than another, by arm and value."""
+    keys = {run: json.dumps(value, sort_keys=True) for run, value in values.items()}
+    common, _ = Counter(keys.values()).most_common(1)[0] if keys else ("", 0)
+    example = next((run for run, key in keys.items() if key == common), None)
+    odd: dict[tuple[str, str], list[Result]] = {}
+    for run, key in keys.items():
+        if key != common or key == "null":
+            odd.setdefault((cell.scope(run), key), []).append(run)
+    for (_, key), runs in odd.items():
+        shown = f"{_text(values[runs[0]])}; {example.run} has {_text(values[example])}" if example else ""
+        yield field, runs, "not recorded" if key == "null" else shown
 
 
-def _digest(spec: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _configurations(cell: Cell) -> Iterator[Failure]:
-    flat = {run.run: dict(_flatten(run.spec)) for run in cell.runs}
-    for run in cell.runs:  # an arm may say in its label that it changes the learning rate
-        if isinstance(rate := flat[run.run].get("optimizer.lr"), float):
-            flat[run.run]["optimizer.lr"] = labels.scaled(rate, 1 / labels.read(run.method)[1])
-    free = {"seed", *COMPUTE, *FLOOR_KEYS}
-    keys = {key for spec in flat.values() for key in spec if key not in free and not key.startswith("method.")}
-    for key in sorted(keys):
-        values = {run: spec.get(key) for run, spec in flat.items()}
-        yield from cell.agree("configurations", key, values, recorded=False)
-
-
-def _flatten(spec: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in spec.items():
-        yield from _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-
-
-def _samples(cell: Cell) -> Iterator[Failure]:
-    for key in ("samples", "nfe"):
-        begun = [run for run in cell.runs if run.evaluations]
-        values = {run.run: sorted({str(getattr(one, key)) for one in run.evaluations}) for run in begun}
-        for run in cell.runs:
-            if len(values.get(run.run, ())) > 1:
-                yield cell.fail("samples", key, (run,), f"changes within the run: {', '.join(values[run.run])}")
-        yield from cell.agree("samples", key, {run: found[0] for run, found in values.items()})
-
-
-def _evaluations(cell: Cell) -> Iterator[Failure]:
-    for run in cell.runs:
-        images, planned = [e.images for e in run.evaluations], run.spec["evaluation"]["images"]
-        what = {
-            "counted twice or out of order": [a for a, b in itertools.pairwise(images) if a >= b],
-            "not in its configuration": sorted(set(images) - set(planned)),
-            "lacking although the run is complete": sorted(set(planned) - set(images)) * (run.status == "complete"),
-        }
-        found = [f"{text}: {at[0]:,}" + f" and {len(at) - 1} more" * (len(at) > 1) for text, at in what.items() if at]
-        if found:
-            yield cell.fail("evaluations", "images", (run,), "; ".join(found))
-
-
-def _draws(cell: Cell) -> Iterator[Failure]:
-    for baseline, arm in cell.pairs("paired", "floor"):
-        drawn = {e.images: e.draws for e in baseline.evaluations}
-        both = [(e.images, drawn[e.images], e.draws) for e in arm.evaluations if e.images in drawn]
-        odd = next((one for one in both if one[1] is None or one[1] != one[2]), None)
-        if odd:
-            yield from cell.equal("draws", f"draws up to {odd[0]:,} images", (baseline, arm), odd[1:])
-
-
-def _null(cell: Cell) -> Iterator[Failure]:
-    """A null run that shares its partner's weights or draws would show less noise than there is."""
-    for pair in cell.pairs("null"):
-        drawn = [{e.images: e.draws for e in run.evaluations if e.draws is not None} for run in pair]
-        same = {"init_digest": pair[0].start.get("init_digest") == pair[1].start.get("init_digest")}
-        same["draws"] = bool(drawn[0].items() & drawn[1].items())
-        for field in (field for field, equal in same.items() if equal):
-            yield cell.fail("null arm", field, pair, "equal; it must differ in the null arm")
-
-
-def _floor(cell: Cell) -> Iterator[Failure]:
-    """A run of the noise floor starts from its baseline's weights, changed by rounding's size but changed."""
-    for pair in cell.pairs("floor"):
-        change = number(pair[1].start.get("init_change"))
-        if not 0 < change < FLOOR_CHANGE:
-            what = f"relative change {change:.2g}, not above 0 and below {FLOOR_CHANGE:g}"
-            yield cell.fail("noise floor", "init_change", pair, what)
+def _unequal(one: Any, other: Any) -> str:
+    """What keeps two values from being recorded and equal; "" if they are."""
+    if None in (one, other):
+        return "not recorded"
+    return f"{_text(one)} against {_text(other)}" if one != other else ""
 
 
 def _text(value: Any) -> str:
@@ -205,13 +121,93 @@ def _text(value: Any) -> str:
     return short(text) if len(text) == 64 else text if len(text) < 80 else text[:77] + "..."
 
 
-# Fields of the start events that must be recorded and equal: over a cell, or within the pairs of these roles.
-EQUAL = {
-    "data": ("data_digest",), "protocol": ("protocol",), "extractor": ("extractor", "extractor_digest", "resize"),
-    "reference": ("reference_digest", "reference_size"),
+def _seeds(cell: Cell) -> Found:
+    """A run of the noise floor has the seed of its baseline, and no other role shares one."""
+    owner: dict[tuple[bool, int], Listed] = {}
+    for run in cell.listed:
+        other = owner.setdefault((run.role == "floor", run.seed), run)
+        if other is not run and (other.method == run.method or other.role != run.role):
+            yield "seed", (other, run), f"{run.seed} is used twice"
+
+
+def _identity(cell: Cell) -> Found:
+    for run in cell.runs:
+        what_it_is = {key: value for key, value in run.spec.items() if key not in COMPUTE}
+        texts = [json.dumps(spec, sort_keys=True, separators=(",", ":")) for spec in (what_it_is, run.spec)]
+        found = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        if run.hash not in found:
+            yield "hash", (run,), f"{short(run.hash)} is not that of its configuration, {short(found[0])}"
+
+
+def _configurations(cell: Cell) -> Found:
+    flat = {run: dict(_flatten(run.spec)) for run in cell.runs}
+    for run, spec in flat.items():  # an arm may say in its label that it changes the learning rate
+        if isinstance(rate := spec.get("optimizer.lr"), float):
+            spec["optimizer.lr"] = labels.scaled(rate, 1 / labels.read(run.method)[1])
+    free = {"seed", "perturbation", *COMPUTE}
+    keys = {key for spec in flat.values() for key in spec if key not in free and not key.startswith("method.")}
+    for key in sorted(keys):
+        yield from _agree(cell, key, {run: str(spec.get(key)) for run, spec in flat.items()})
+
+
+def _flatten(spec: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in spec.items():
+        yield from _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+
+def _samples(cell: Cell) -> Found:
+    for field in ("samples", "nfe"):
+        found = {run: sorted({str(getattr(one, field)) for one in run.evaluations}) for run in cell.runs}
+        for run, values in found.items():
+            if len(values) > 1:
+                yield field, (run,), f"changes within the run: {', '.join(values)}"
+        yield from _agree(cell, field, {run: values[0] for run, values in found.items() if values})
+
+
+def _evaluations(cell: Cell) -> Found:
+    for run in cell.runs:
+        images, planned = [one.images for one in run.evaluations], run.spec["evaluation"]["images"]
+        what = {
+            "counted twice or out of order": [a for a, b in itertools.pairwise(images) if a >= b],
+            "not in its configuration": sorted(set(images) - set(planned)),
+            "lacking although the run is complete": sorted(set(planned) - set(images)) * (run.status == "complete"),
+        }
+        found = [f"{text}: {at[0]:,}" + f" and {len(at) - 1} more" * (len(at) > 1) for text, at in what.items() if at]
+        if found:
+            yield "images", (run,), "; ".join(found)
+
+
+def _draws(cell: Cell) -> Found:
+    for pair in cell.pairs("paired", "floor"):
+        drawn, others = ({one.images: one.draws for one in run.evaluations} for run in pair)
+        found = {images: _unequal(drawn[images], draws) for images, draws in others.items() if images in drawn}
+        yield from [(f"draws up to {images:,} images", pair, what) for images, what in found.items() if what][:1]
+
+
+def _null(cell: Cell) -> Found:
+    """A null run that shares its partner's weights or draws would show less noise than there is."""
+    for pair in cell.pairs("null"):
+        drawn = [{one.images: one.draws for one in run.evaluations if one.draws is not None} for run in pair]
+        same = {"init_digest": pair[0].start.get("init_digest") == pair[1].start.get("init_digest")}
+        same["draws"] = bool(drawn[0].items() & drawn[1].items())
+        yield from [(field, pair, "equal; it must differ in the null arm") for field, equal in same.items() if equal]
+
+
+def _floor(cell: Cell) -> Found:
+    """A run of the noise floor starts from its baseline's weights, changed by rounding's size but changed."""
+    for pair in cell.pairs("floor"):
+        change = number(pair[1].start.get("init_change"))
+        if not 0 < change < FLOOR_CHANGE:
+            yield "init_change", pair, f"relative change {change:.2g}, not above 0 and below {FLOOR_CHANGE:g}"
+
+
+# What finds where a check fails: fields of the start events, for pairs with their roles, or a function.
+SAME: dict[str, tuple[Any, ...]] = {
+    "data": (("data_digest",),), "protocol": (("protocol",),), "reference": (("reference_digest", "reference_size"),),
+    "extractor": (("extractor", "extractor_digest", "resize"),), "initial weights": (("init_digest",), "paired"),
+    "device": (("device",), "paired", "null", "floor"),
 }  # fmt: skip
-PAIRED = {"initial weights": ("init_digest", ("paired",)), "device": ("device", ("paired", "null", "floor"))}
-OTHERS = {
+OTHERS: dict[str, Callable[[Cell], Found]] = {
     "seeds": _seeds, "identity": _identity, "configurations": _configurations, "draws": _draws,
     "evaluations": _evaluations, "samples": _samples, "null arm": _null, "noise floor": _floor,
 }  # fmt: skip

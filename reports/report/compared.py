@@ -10,12 +10,13 @@ import numpy as np
 from scipy import stats
 
 from reports.analysis import controls, pooling, verdicts
+from reports.analysis.bands import Band
 from reports.analysis.comparisons import Comparison, Interval, compare, ratio
 from reports.analysis.curves import TIE, Array, Curve
 from reports.analysis.planning import ALPHA, standard_error
 from reports.records.event_log import number
 from reports.records.suite_records import Listed, Records, Result, Role, parse
-from reports.report.tree import CLAIMED, FLOOR, NULL, Arm, Band, Control, Failure, Pool, Spread
+from reports.report.tree import CLAIMED, FLOOR, NULL, Arm, Control, Failure, Pool, Spread
 
 Bands = Mapping[str, Band]  # by cell
 
@@ -104,7 +105,7 @@ def mean_interval(groups: Sequence[Array], alpha: float, cells: int | None = Non
     if min(sizes) < verdicts.INTERVAL_PAIRS:
         return Interval(mean)
     sds = [0.0 if np.ptp(group) <= TIE else float(group.std(ddof=1)) for group in groups]
-    error, freedom = standard_error(sds, sizes)
+    error, freedom = map(float, standard_error(sds, sizes))
     half = float(stats.t.ppf(1 - alpha / 2, freedom)) * error * len(groups) / many if error > 0 else 0.0
     return Interval(mean, mean - half, mean + half)
 
@@ -144,7 +145,7 @@ def gap(those: Mapping[str, Arm], bands: Bands) -> str:
     return f"{', '.join(late)}: {NOT_FROZEN}" if late else ""
 
 
-NOT_FROZEN = "bands not frozen, the pilots are not done"
+NOT_FROZEN = "without a band yet: its pilots are not done"
 
 
 def null_test(bands: Bands, compared: Sequence[Arm]) -> pooling.NullTest | None:
@@ -175,7 +176,7 @@ def positive_controls(records: Records, bands: Bands, compared: Sequence[Arm]) -
             pilots = [curve(run, run.seed) for run in records.found(cell, "pilot")]
             base, null = (curves(records, cell, role, method) for role in ("paired", "null"))
             sd = math.nan if band.noise_sd is None else band.noise_sd
-            one = controls.positive_control(pilots, base, null, band.budget, sd, factor).comparison
+            one = controls.positive_control(pilots, base, null, band.budget, sd, factor)
             cells |= {cell: one} if one else {}
         if cells:
             found.append(Control(factor, pooling.pool_cells(cells, ALPHA)))

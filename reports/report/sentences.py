@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reports.calibration.findings import Finding, resembles
+from reports.analysis.findings import Finding, resembles
 from reports.report import formats
 from reports.report.tree import CLAIMED, Arm, Note, Pool, Report
 
+UNDONE = {
+    "missing": "are missing: they have not begun",
+    "running": "are running: this is the report of a part of the suite",
+    "stopped": "stopped: they have begun and nobody trains them, and the same command resumes them",
+    "failed": "failed: the traceback is in error.json of each folder",
+}  # states of runs without a result
 PROGRESS = 1 / 3  # the distance at the end over that after a tenth of the budget: above this a suite is too small
 
 
@@ -40,7 +46,7 @@ def _answer(pool: Pool, report: Report) -> Note:
         return Note(f"{pool.withheld}.", pool.runs, pool.method, "no number over cells")
     word, (base, arm) = formats.scaled(one.verdict, report.scale), map(formats.percent, one.censored)
     if not formats.finite(one.speedup):
-        return Note("No pair has both runs yet.", pool.runs, pool.method, word)
+        return Note(one.sentence, pool.runs, pool.method, "no number over cells")
     said = one.sentence.partition(": ")[2] or one.sentence
     text = f"{formats.interval(one)}. {said[0].upper()}{said[1:]}"
     if pool.claim != one.verdict:
@@ -49,7 +55,10 @@ def _answer(pool: Pool, report: Report) -> Note:
         text += (
             f" Within the budget: up to {base} of the levels were not reached by {report.baseline}, {arm} by the arm."
         )
-    pairs = f"{formats.plural(one.n, 'pair')} in each of {formats.plural(len(one.cells), 'cell')}"
+    mine = [arm.result for arm in report.comparisons if arm.method == pool.method and arm.cell in one.cells]
+    least = "At least " * (len({each.n for each in mine if each}) > 1)
+    cells = "each of " * (len(one.cells) > 1) + formats.plural(len(one.cells), "cell")
+    pairs = f"{least}{formats.plural(one.n, 'pair')} in {cells}"
     return Note(f"{text} {pairs}.", pool.runs, pool.method, word)
 
 
@@ -71,14 +80,15 @@ def _notes(report: Report, compares: bool) -> Iterator[Note]:
     unread = {run.run: run.unread for run in report.runs if run.unread}
     failing = sorted({run for failure in report.failures for run in failure.runs})
     counted = "count as not reaching the band" if compares else "are left out"
-    part = "this is the report of a part of the suite, and pairs without both runs are left out"
     evaluations = f"{sum(unread.values())} evaluations without a finite distance"
     texts = {
         f"{plural(len(unread), 'run')} with {evaluations}, left out.": list(unread),
         f"{plural(len(report.diverged), 'run')} diverged and {counted}.": report.diverged,
-        f"{len(report.missing)} of {len(report.runs)} runs are missing: {part}.": report.missing,
         f"{plural(len(report.failures), 'failed check')}: the numbers that they touch are not shown.": failing,
     }
+    for state, meaning in UNDONE.items():
+        those = [run.run for run in report.runs if run.status == state]
+        texts[f"{len(those)} of {len(report.runs)} runs {meaning}. Pairs without both runs are left out."] = those
     yield from (Note(text, runs) for text, runs in texts.items() if runs)
 
 

@@ -19,7 +19,7 @@ from reports.analysis.comparisons import Interval
 from reports.records.event_log import number
 from reports.records.reading import WINDOW
 from reports.records.suite_records import Records, Result
-from reports.report.tree import Growth, Line, Probed, Rank, Stability, line
+from reports.report.tree import Correlation, Growth, Line, Probed, Stability, line
 
 MEASURES = ("norm", "oscillation", "oscillation_relative")
 SWINGS = tuple(f"{name}_{what}" for name in ("feature", "gradient") for what in MEASURES)
@@ -36,18 +36,17 @@ def stability(records: Records) -> tuple[Stability | None, list[Line]]:
     found = {(cell, method): runs for cell in cells for method, runs in _alike(records, cell).items()}
     if not found:
         return None, []
-    rows = {key: _row(*key, runs) for key, runs in found.items()}
-    families = dict.fromkeys(family(cell) for cell, _ in found)
-    both = [_growth(records, list(rows.values()), name, arm) for name in families for arm in records.suite.arms]
+    rows = [_row(*key, runs) for key, runs in found.items()]
+    families = dict.fromkeys(family(row.cell) for row in rows)
+    both = [_growth(records, rows, name, arm) for name in families for arm in records.suite.arms]
     growth = [one for one in both if one]
     lines = [made for key, runs in found.items() for made in _lines(*key, runs)]
-    lines += [made for one in growth for made in _grown(one, list(rows.values()))]
-    names = dict.fromkeys(cell for cell, _ in found)
-    ranks = [Rank(cell, rho) for cell in names if (rho := _ranks(cell, list(rows.values()), list(found.values())))]
-    quantities = dict.fromkeys(name for rank in ranks for name in rank.rho)
-    means = {name: float(np.mean([rank.rho[name] for rank in ranks if name in rank.rho])) for name in quantities}
-    ranks += [Rank("mean", means)] * (len(ranks) > 1)
-    return Stability(list(rows.values()), growth, ranks), lines
+    lines += [made for one in growth for made in _grown(one, rows)]
+    by_cell = {cell: [(row, found[cell, row.method]) for row in rows if row.cell == cell] for cell, _ in found}
+    each = [Correlation(cell, rho) for cell, those in by_cell.items() if (rho := _correlations(those))]
+    quantities = dict.fromkeys(name for one in each for name in one.rho)
+    means = {name: float(np.mean([one.rho[name] for one in each if name in one.rho])) for name in quantities}
+    return Stability(rows, growth, each + [Correlation("mean", means)] * (len(each) > 1)), lines
 
 
 def family(cell: str) -> str:
@@ -189,19 +188,18 @@ def _grown(one: Growth, rows: Sequence[Probed]) -> Iterator[Line]:
             yield line(title, one.method, "growth", x, (y, y, y), [one.n] * len(x), one.runs)
 
 
-def _ranks(cell: str, rows: Sequence[Probed], runs: Sequence[list[Result]]) -> dict[str, float]:
+def _correlations(those: Sequence[tuple[Probed, list[Result]]]) -> dict[str, float]:
     """By quantity. Each block: over arms and blocks i, of sum_{j=i..N} kappa_j^2 with the norm of block i."""
-    those = [(row, mine) for row, mine in zip(rows, runs, strict=True) if row.cell == cell and row.kappas]
-    found: dict[str, float] = {}
-    for quantity, prediction in PREDICTED.items():
-        values = [row.values[quantity] for row, _ in those]
-        if len(those) > 2 and np.isfinite(values).all() and len(set(values)) > 1:
-            found[quantity] = float(stats.spearmanr([getattr(row, prediction) for row, _ in those], values).statistic)
-    blocks = [np.array([_blocks(run, "feature_norm") for run in mine], dtype=float) for _, mine in those]
-    squares = [np.square(row.kappas) for row, _ in those if row.kappas]
-    sums = [one[::-1].cumsum()[::-1] for one in squares]
-    same = all(one.ndim == 2 and one.shape[1] == len(mine) for one, mine in zip(blocks, sums, strict=True))
-    if len(those) > 2 and same:
-        norms = [norm for one in blocks for norm in np.exp(np.log(one).mean(0))]
-        found[EACH_BLOCK] = float(stats.spearmanr([one for mine in sums for one in mine], norms).statistic)
-    return found
+    fixed = [(row, np.array(row.kappas), runs) for row, runs in those if row.kappas]
+    pairs = {
+        quantity: [(getattr(row, prediction), row.values[quantity]) for row, *_ in fixed]
+        for quantity, prediction in PREDICTED.items()
+    }
+    blocks = [np.array([_blocks(run, "feature_norm") for run in runs], dtype=float) for *_, runs in fixed]
+    if all(one.ndim == 2 and one.shape[1] == len(kappas) for one, (_, kappas, _) in zip(blocks, fixed, strict=True)):
+        sums = [np.square(kappas)[::-1].cumsum()[::-1] for _, kappas, _ in fixed]
+        norms = [np.exp(np.log(one).mean(0)) for one in blocks]
+        pairs[EACH_BLOCK] = [pair for both in zip(sums, norms, strict=True) for pair in zip(*both, strict=True)]
+    known = {name: np.array(points).T for name, points in pairs.items() if len(fixed) > 2}
+    known = {name: both for name, both in known.items() if np.isfinite(both).all() and np.ptp(both[1]) > 0}
+    return {name: float(stats.spearmanr(*both).statistic) for name, both in known.items()}

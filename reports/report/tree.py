@@ -2,7 +2,7 @@
 
 Numbers that do not exist are nan here and null in the file. `runs` names the run folders behind an entry's numbers.
 Ratios are baseline over arm, above 1 where the arm is faster, unless the comment says otherwise. What the statistics
-made (Comparison, Interval, NullTest, Pooled) stands in the tree as it is, described in `reports.analysis`.
+made (Band, Comparison, Interval, NullTest, Pooled) stands in the tree as it is, described in `reports.analysis`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter
 
+from reports.analysis.bands import Band
 from reports.analysis.comparisons import Comparison, Interval
 from reports.analysis.pooling import NullTest, Pooled
 from reports.records.files import read_json
@@ -53,23 +54,6 @@ class Measure:
     sampler: str  # name of the sampler
     nfe: int | None  # function evaluations per sample
     ema: str  # of the weights that are sampled from
-
-
-@dataclass(frozen=True)
-class Band:
-    """The frozen target band of a cell, as in protocol.json."""
-
-    pilots: list[str]  # runs that it was derived from
-    levels: list[float]  # distances, largest first
-    images: list[float]  # where the pilots' fit reaches them
-    top: float | None  # largest level
-    bottom: float | None  # smallest level
-    first: float | None  # first planned evaluation, images
-    budget: float  # images
-    noise_sd: float | None  # standard deviation of one evaluation's log distance over sampling seeds
-    floor_ratio: float | None  # smallest speedup that can be read
-    usable: bool  # whether the cell enters pooled numbers
-    reason: str | None  # why it does not
 
 
 @dataclass(frozen=True)
@@ -165,7 +149,7 @@ class Line:
 class Run(Listed):
     """One listed run, as suite.json has it, and its result."""
 
-    status: str = "missing"  # complete, diverged, running or missing
+    status: str = "missing"  # missing, running, stopped, failed, complete or diverged: see `State`
     reason: str | None = None  # why it diverged
     images: int = 0  # trained so far
     seconds: float = math.nan  # on the training clock
@@ -262,7 +246,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Rank:
+class Correlation:
     """Spearman's correlations of the theory's predictions with what was measured, over the arms with fixed factors."""
 
     cell: str  # dataset/backbone; "mean" over the cells
@@ -275,7 +259,7 @@ class Stability:
 
     rows: list[Probed]  # per cell and arm
     growth: list[Growth]  # per family and arm
-    ranks: list[Rank]  # per cell, then over cells
+    correlations: list[Correlation]  # per cell, then over cells
 
 
 @dataclass(frozen=True)
@@ -315,7 +299,7 @@ class Report:
     lines: list[Line]  # what the figures draw
     checks: list[CheckRow]  # all of them
     failures: list[Failure]  # of checks
-    missing: list[str]  # listed runs without a result
+    missing: list[str]  # listed runs that have not begun
     diverged: list[str]  # runs that ended in a loss that is not finite
     runs: list[Run]  # every listed run
     networks: list[Network]  # per cell and method

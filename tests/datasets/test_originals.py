@@ -589,7 +589,7 @@ def test_workers_end_when_their_parent_is_killed(source, tmp_path):
     """Else they would wait for work for ever."""
     script = (
         "import os, sys; from datasets import parallel; from concurrent.futures import ProcessPoolExecutor as Pool;"
-        "pool = Pool(1, parallel.multiprocessing.get_context('spawn'), parallel._leave_with, (os.getpid(),));"
+        "pool = Pool(1, parallel.multiprocessing.get_context('spawn'), parallel.leave_with_parent);"
         "print(pool.submit(os.getpid).result(), flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])

@@ -183,8 +183,8 @@ def test_at_the_start_deep_skips_hardly_reach_the_shallowest_block(preset, capsy
     with capsys.disabled():
         print(f"\n{preset}: of the shallowest block, skip by skip: {', '.join(f'{share:.2g}' for share in found)}")
     assert len(found) == len(model.long_skips) and found[0] > 0.7
-    assert all(deeper < 0.9 * share for share, deeper in itertools.pairwise(found) if share > 1e-6)
-    assert math.fsum(share**2 for share in found[len(found) // 2 :]) < 0.06 * math.fsum(share**2 for share in found)
+    assert all(deeper < 0.9 * share for share, deeper in itertools.pairwise(found) if share > 0.01)
+    assert math.fsum(share**2 for share in found[len(found) // 2 :]) < 0.1 * math.fsum(share**2 for share in found)
     assert "join" not in vars(model.scaling) and not model.decoder[0]._forward_hooks  # the network is as it was
 
 

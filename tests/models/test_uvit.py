@@ -55,6 +55,14 @@ def test_unpatchify_undoes_the_cut_into_patches():
     assert torch.equal(_unpatchify(torch.stack(patches, dim=1), patch=2, size=6), image)
 
 
+def test_a_narrow_network_starts_with_layers_that_put_out_as_much_as_the_published_ones():
+    for preset in ("uvit-xs", "uvit-xs-16", "uvit-xs-class", "uvit-xs-t2i", "uvit-xs-d24"):
+        weight = models.build(preset).in_blocks[0].mlp.fc1.weight.detach()
+        assert float(weight.std() * weight.shape[1] ** 0.5) == pytest.approx(0.02 * 512**0.5, rel=0.05), preset
+    weight = models.build("uvit-s-2").in_blocks[0].mlp.fc1.weight.detach()
+    assert float(weight.std()) == pytest.approx(0.02, rel=0.05)
+
+
 def test_initial_weights():
     """Linear layers and positions from a truncated normal of 0.02, biases zero, norms one: no layer starts at zero."""
     net = UViT(UViTConfig(16, patch=2, width=128, depth=4, heads=4))

@@ -64,7 +64,7 @@ def config(role: str, method: str, seed: int, pair: int | None, cell: str = "dig
         "precision": "fp32",
         "threads": 1,
     } | changes
-    spec |= {"init_noise": 1e-6} if role == "floor" else {}
+    spec |= {"perturbation": 1e-6 if role == "floor" else 0.0}
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     slug = "".join(c if c.isalnum() else "-" for c in method)
     return {

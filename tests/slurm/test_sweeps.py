@@ -43,7 +43,7 @@ def test_smoke_ends_with_the_bits_of_a_local_run(sweep, tmp_path):
     assert (sweep.path / "report" / "index.html").is_file(), sweep.log()
     assert (sweep.path / "protocol.json").is_file()
     table = sweep.bench("status")
-    assert "24 complete of 24 runs; targets frozen" in table and table.count("COMPLETED") == 24
+    assert "24 complete of 24 runs; target bands frozen" in table and table.count("COMPLETED") == 24
     there = sweep.root
     local = subprocess.run(
         [

@@ -218,7 +218,7 @@ def outcome(run: Run, root: Path) -> tuple[str, list[dict[str, Any]]]:
     """What a run ended with: a digest of its last checkpoint's tensors, and its log without `resume` lines and
     CLOCKS_AND_PLACE."""
     folder = run.folder(root)
-    state, _ = checkpoint.load(folder.checkpoints, run.spec.hash, folder.events.stat().st_size)
+    state, _ = checkpoint.load(folder.checkpoints, run.spec.hash, folder.events)
     if state is None:
         raise ValueError(f"{folder.checkpoints}: no checkpoint loads")
     tensors = {f"{part}.{name}": tensor for part in ("model", "ema") for name, tensor in state[part].items()}

@@ -51,7 +51,7 @@ def _measure(run: Run, data: Path) -> tuple[float, float, float, float]:
     # The processor's time, on a CPU: what else runs there does not enter it.
     clock = time.process_time if run.spec.device == "cpu" else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
-        run = dataclasses.replace(run, execution=dataclasses.replace(run.execution, probes=True))
+        run = dataclasses.replace(run, execution=run.execution.model_copy(update={"probes": True}))
         trainer = Trainer(run, RunFolder(Path(folder)), data)
         probes = trainer.probes
         assert probes is not None

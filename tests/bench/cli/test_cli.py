@@ -78,34 +78,98 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
         cli.main(["plan", "quick"])
 
 
+REST = {
+    "submit": ["smoke", "--cluster", "local"],
+    "data": ["list"],
+    "perf": ["--suite", "smoke"],
+    "import-weights": ["weights.pt", "--preset", "uvit-xs"],
+    "ui": [],
+}
+WRITERS = ("run", "submit", "sync", "cancel")
+
+
+def said_in_one_line(words, capsys):
+    """The line with which the command line refuses these words, in this process."""
+    assert cli.main(list(map(str, words))) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("error: "), said
+    return said
+
+
+@pytest.mark.parametrize("option", ["--root", "--data"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_path_that_is_no_folder_is_refused_by_every_verb(verb, option, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for path in ("/dev/null/x", tmp_path / "file", tmp_path / "file" / "x"):
+        said = said_in_one_line([verb, *REST.get(verb, ["smoke"]), option, path], capsys)
+        assert option in said and str(path) in said and "is no folder" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["report", "smoke", "--out", "/dev/null/x"]]
+    + [["import-weights", "w.pt", "--preset", "uvit-xs", "--out", out] for out in ("/dev/null/x", "/tmp")],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(words, capsys):
+    assert "--out" in said_in_one_line(words, capsys)
+
+
+def test_a_read_only_root_is_refused_by_those_that_write_into_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    for verb in VERBS:
+        if verb in WRITERS:
+            said = said_in_one_line([verb, *REST.get(verb, ["smoke"]), "--root", tmp_path / "new"], capsys)
+            assert f"{tmp_path} cannot be written to" in said
+    assert "has no runs in" in said_in_one_line(["status", "smoke", "--root", tmp_path], capsys)
+
+
+def test_what_the_system_refuses_of_a_given_path_is_one_line_and_of_another_a_fault_of_ours(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(verbs, "plan", lambda o: (o.root / "file" / "x").mkdir())
+    (tmp_path / "file").touch()
+    said = said_in_one_line(["plan", "quick", "--root", tmp_path], capsys)
+    assert said == f"error: {tmp_path / 'file' / 'x'}: Not a directory\n"
+    monkeypatch.setattr(verbs, "plan", lambda o: Path("/dev/null/x").mkdir())
+    with pytest.raises(NotADirectoryError):
+        cli.main(["plan", "quick", "--root", str(tmp_path)])
+    monkeypatch.setattr(verbs, "plan", lambda o: (o.root / "missing").read_text())
+    with pytest.raises(FileNotFoundError):
+        cli.main(["plan", "quick", "--root", str(tmp_path)])
+
+
+SUITE_JSON = {
+    "protocol": 2, "suite": "s", "title": "s", "scale": "mini", "baseline": "none", "arms": ["none"],
+    "seeds": {"paired": [0], "pilots": [100, 101, 102], "null": [10000]},
+    "cells": [{"dataset": "digits", "backbone": "uvit-xs", "budget": 960, "evaluations": [960]}],
+    "runs": [
+        {"run": "r", "dataset": "digits", "backbone": "uvit-xs", "method": "none", "role": "paired", "seed": 0, "pair": 0}
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["status", "check", "report"])
+@pytest.mark.parametrize(
+    "result", ["{", "[1]", "{}", '{"status": 3}', '{"status": "finished"}', '{"status": "complete"}']
+)
+def test_a_broken_result_is_named_in_one_line(verb, result, tmp_path, capsys):
+    (tmp_path / "s" / "r").mkdir(parents=True)
+    (tmp_path / "s" / "suite.json").write_text(json.dumps(SUITE_JSON))
+    (tmp_path / "s" / "r" / "result.json").write_text(result)
+    assert str(tmp_path / "s" / "r" / "result.json") in said_in_one_line([verb, "s", "--root", tmp_path], capsys)
+
+
+def test_a_suite_of_another_protocol_version_is_refused_in_the_same_line(tmp_path, capsys):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "suite.json").write_text(json.dumps(SUITE_JSON | {"protocol": 1}))
+    said = {said_in_one_line([verb, "s", "--root", tmp_path], capsys) for verb in ("status", "check", "report")}
+    assert len(said) == 1 and "protocol version 1, this reader knows 2: move the folder away" in said.pop()
+
+
 @pytest.mark.parametrize("words", [["status", "s"], ["report", "s"], ["check", "s"], ["sync", "s", "--dry-run"]])
 def test_readers_start_without_torch(words, tmp_path):
     (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "suite.json").write_text(
-        json.dumps(
-            {
-                "protocol": 1,
-                "suite": "s",
-                "title": "s",
-                "scale": "mini",
-                "baseline": "none",
-                "arms": ["none"],
-                "seeds": {"paired": [0], "pilots": [100, 101, 102], "null": [10000]},
-                "cells": [{"dataset": "digits", "backbone": "uvit-xs", "budget": 960, "evaluations": [960]}],
-                "runs": [
-                    {
-                        "run": "r",
-                        "dataset": "digits",
-                        "backbone": "uvit-xs",
-                        "method": "none",
-                        "role": "paired",
-                        "seed": 0,
-                        "pair": 0,
-                    }
-                ],
-            }
-        )
-    )
+    (tmp_path / "s" / "suite.json").write_text(json.dumps(SUITE_JSON))
     script = (
         "import sys\nclass Refuse:\n"
         "    def find_spec(self, name, path=None, target=None):\n"

@@ -10,7 +10,7 @@ from PIL import Image
 import datasets
 import models
 from bench.diffusion import schedules
-from bench.evaluation.evaluator import Evaluator, Prompts, save_grid
+from bench.evaluation.evaluator import Evaluator, conditions, save_grid
 from bench.planning import suite_file
 from bench.planning.plan import plan
 from bench.runs.run_spec import Diffusion
@@ -61,11 +61,11 @@ def test_prompts_follow_the_training_frequency_and_come_from_val(stores):
     shapes = stores["shapes"]
     rare = Store(shapes.path, shapes.manifest)
     rare.__dict__["labels"] = np.array([0] * 90 + [5] * 10)
-    labels = Prompts(rare).draw(4000, torch.Generator().manual_seed(0))
+    labels = conditions(rare, 4000, torch.Generator().manual_seed(0))
     assert set(labels.tolist()) == {0, 5} and (labels == 5).float().mean() == pytest.approx(0.1, abs=0.02)
-    texts = Prompts(stores["scenes"]).draw(8, torch.Generator().manual_seed(0)).half().numpy()
+    texts = conditions(stores["scenes"], 8, torch.Generator().manual_seed(0)).half().numpy()
     assert all((stores["scenes"].val_texts == text).all(axis=(1, 2)).any() for text in texts)
-    assert Prompts(stores["digits"]).draw(8, torch.Generator()) is None
+    assert conditions(stores["digits"], 8, torch.Generator()) is None
 
 
 @pytest.mark.parametrize("name", ["shapes", "scenes"])

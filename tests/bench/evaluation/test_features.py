@@ -9,17 +9,6 @@ from torchvision.transforms.functional import gaussian_blur
 
 from bench.errors import BadInput
 from bench.evaluation import features, frechet
-from datasets import Store
-
-
-@pytest.fixture(scope="module")
-def extractor():
-    return features.load("small-conv")
-
-
-@pytest.fixture(scope="module")
-def real(data):
-    return torch.from_numpy(np.array(Store.open(data, "digits").images))
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,6 @@ from bench.evaluation.frechet import Statistics, frechet_distance, statistics
 from datasets import Store
 
 
-@pytest.fixture(scope="module")
-def extractor():
-    return features.load("small-conv")
-
-
-@pytest.fixture(scope="module")
-def real(data):
-    return torch.from_numpy(np.array(Store.open(data, "digits").images))
-
-
 def noisy(real):
     return frechet.to_uint8(
         real / 127.5 - 1 + 0.3 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -107,6 +108,23 @@ def test_a_failure_is_recorded_and_the_suite_goes_on(tiny, tmp_path, data, befor
     assert train(path, tmp_path, data) == 1  # it is not tried again before somebody asks for that
     victim.folder(tmp_path).forget_failure()
     assert train(path, tmp_path, data) == 0
+
+
+def leave_the_program(trainer: Trainer) -> None:
+    if trainer.run.role == "paired" and trainer.images >= 160:
+        sys.exit(2)
+
+
+def test_a_method_that_leaves_the_program_is_a_failed_run(tiny, tmp_path, data, before_steps):
+    """2 means bad input only where this project says so."""
+    path = tiny(budget=320, arms=["none"], seeds=FEW)
+    everything = runs_of(path)
+    before_steps(leave_the_program)
+    assert train(path, tmp_path, data) == 1
+    states = Counter((run.role, run.folder(tmp_path).state()) for run in everything)
+    assert states == {("pilot", State.COMPLETE): 3, ("paired", State.FAILED): 2, ("null", State.COMPLETE): 2}
+    error = read_json(next(run for run in everything if run.role == "paired").folder(tmp_path).error)
+    assert error["error"] == "SystemExit: 2" and "in leave_the_program" in error["traceback"]
 
 
 def test_without_its_pilots_no_comparison_starts(tiny, tmp_path, data, before_steps):
@@ -254,7 +272,7 @@ def test_a_run_that_was_taken_over_is_left_to_its_new_owner(tiny, tmp_path, data
     def take_over() -> None:
         if (folder.path / "before").exists() and not folder.lock.exists():
             stack.enter_context(folder.lease())
-        looks.append(len(coordinator.tasks))
+        looks.append(len(coordinator.active))
         if looks[-3:] == [0, 0, 0]:  # it waits for the other one
             raise KeyboardInterrupt
 

@@ -26,6 +26,7 @@ from bench.launching.sweep_folder import SweepFolder
 from bench.planning import suite_file
 from bench.planning.plan import plan
 from reports.records.event_log import encode
+from reports.records.reading import summarize
 
 ROOT = Path(__file__).parents[3]
 LINES = [(page, line) for page in ("README.md", "docs/slurm.md") for line in (ROOT / page).read_text().splitlines()]
@@ -125,9 +126,9 @@ def test_local_jobs_of_a_cuda_suite_have_gpus_of_their_own(tiny, tmp_path, data,
     started = []
 
     class Executor(submitit.AutoExecutor):
-        def submit(self, work):
-            started.append(work)
-            return super().submit(print)
+        def submit_array(self, works):
+            started.extend(works)
+            return super().submit_array([print] * len(works))
 
     monkeypatch.setattr(submitit, "AutoExecutor", Executor)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
@@ -195,8 +196,8 @@ def test_a_thousand_runs_are_shown_in_two_seconds(tiny, site, submitted, tmp_pat
         events += [{"event": "eval", "images": 960, "time": time.time(), "seconds": 64.0, "fid": 5.0}]
         folder.events.write_text("".join(encode(event) + "\n" for event in events))
         if index < 333:
-            result = {"status": "complete", "images": 960, "evaluations": [{"fid": 5.0}]}
-            folder.result.write_text(json.dumps(result))
+            events += [{"event": "end", "images": 960, "status": "complete"}]
+            folder.result.write_text(json.dumps(summarize(run.config, events)))
         else:
             folder.lock.write_bytes(held)
     folder = tmp_path / "runs" / "wide"
@@ -318,7 +319,7 @@ def test_a_root_and_a_suite_of_any_name(tiny, site, submitted, tmp_path, name):
     said = submitted(tiny(name), "--time", "10", root=root)
     assert "no node was free" not in said and "report: job" in said
     queue(site, job(7001, 0, "RUNNING|None", root / name, "pilots"))
-    assert list(slurm.queued(SweepFolder(root, name))) == ["7001_0"]
+    assert [found.id for found in slurm.queued(SweepFolder(root, name))] == ["7001_0"]
 
 
 @pytest.mark.parametrize("name", ["100%j", "a\\b"])
@@ -383,10 +384,10 @@ def test_set_gives_any_parameter_of_submitit(word, key, value):
         ("setup=hello", "setup: 'hello'"),
         ("signal_delay_s=x", "signal_delay: 'x'"),
         ("nodes=two", "nodes: 'two'"),
-        ("signal_delay_s=0", "signal_delay: 0"),
-        ("nodes=2", "nodes: 2: a run lives on one node"),
-        ("tasks_per_node=2", "tasks_per_node: 2: a run"),
-        ("ntasks_per_node=2", "ntasks_per_node: 2: a run"),
+        ("signal_delay_s=0", "signal_delay: '0'"),
+        ("nodes=2", "nodes: '2': a run lives on one node"),
+        ("tasks_per_node=2", "tasks_per_node: '2': a run"),
+        ("ntasks_per_node=2", "ntasks_per_node: '2': a run"),
         ("additional_parameters={ntasks: 2}", "ntasks: 2: a run"),
         ("additional_parameters=3", "additional_parameters: 3"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bench.cli.parser import main, parser
-from bench.performance import devices, perf
+from bench.performance import perf
 from bench.performance.perf import Measurement
 from bench.training import environment
 
@@ -22,7 +22,7 @@ PEAKS = [
 
 @pytest.mark.parametrize(("name", "teraflops"), PEAKS)
 def test_the_peak_of_a_chip_by_its_drivers_name(name, teraflops):
-    assert devices.peak_flops(name) == (teraflops and 1e12 * teraflops)
+    assert perf.peak_flops(name) == (teraflops and 1e12 * teraflops)
 
 
 def shown(monkeypatch, capsys, words, found, chip=H100):
@@ -95,16 +95,16 @@ def test_what_the_machine_has_not_is_one_line(monkeypatch, capsys, words, said):
     assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
-@pytest.mark.skipif(not devices.RESET.exists(), reason="only Linux begins the peak of a process anew")
+@pytest.mark.skipif(not perf.RESET.exists(), reason="only Linux begins the peak of a process anew")
 def test_the_peak_of_memory_is_that_of_the_work_alone():
-    devices.restart_memory("cpu")
-    before = devices.peak_memory("cpu")
+    perf.restart_memory("cpu")
+    before = perf.peak_memory("cpu")
     block = np.ones(30_000_000)  # 240 MB, every page touched
-    grown = devices.peak_memory("cpu") - before
+    grown = perf.peak_memory("cpu") - before
     del block
-    devices.restart_memory("cpu")
+    perf.restart_memory("cpu")
     assert 200e6 < grown < 400e6
-    assert devices.peak_memory("cpu") < before + 120e6
+    assert perf.peak_memory("cpu") < before + 120e6
 
 
 def test_the_document_says_what_the_table_of_defaults_holds():

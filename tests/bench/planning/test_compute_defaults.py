@@ -20,7 +20,7 @@ COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile
 
 def trainer_of(run, folder, data, execution=None, **changes):
     """A trainer of the run with another way of computing."""
-    execution = dataclasses.replace(run.execution, **(execution or {}))
+    execution = run.execution.model_copy(update=execution)
     run = dataclasses.replace(run, spec=run.spec.but(**changes), execution=execution)
     folder.mkdir()
     return Trainer(run, RunFolder(folder), data)
@@ -78,7 +78,7 @@ def test_recomputation_keeps_less(tiny, tmp_path, data):
 
 def test_what_a_suite_leaves_open_is_filled_in_from_the_table(tiny, monkeypatch):
     table = {"uvit-xs": {"cpu": {"precision": "bf16", "compile": True}}}
-    monkeypatch.setattr(planning, "_compute_defaults", lambda: table)
+    monkeypatch.setattr(planning, "COMPUTE_DEFAULTS", table)
     spec = plan(load(tiny()))[0].spec
     assert (spec.precision, spec.compile, spec.channels_last) == ("bf16", True, False)
     spec = plan(load(tiny(precision="fp32", compile=False)))[0].spec
@@ -86,7 +86,7 @@ def test_what_a_suite_leaves_open_is_filled_in_from_the_table(tiny, monkeypatch)
 
 
 def test_the_table_names_presets_and_choices():
-    for preset, devices in planning._compute_defaults().items():
+    for preset, devices in planning.COMPUTE_DEFAULTS.items():
         assert preset in models.presets() and set(devices) <= {"cpu", "cuda"}
         assert all(set(choice) <= set(PLAIN) for choice in devices.values())
     assert resolved("no preset", "cpu", dict.fromkeys(PLAIN)) == PLAIN

@@ -75,12 +75,12 @@ def test_an_arm_may_say_a_factor_on_the_learning_rate():
         if run.role == "paired" and run.pair == 0 and run.spec.backbone == "uvit-xs"
     ]
     assert {run.label: run.spec.optimizer.lr for run in runs} == {
-        "none": 3e-3,
-        "none @ lr 0.5": 1.5e-3,
-        "none @ lr 2": 6e-3,
-        "constant": 3e-3,
-        "constant @ lr 0.5": 1.5e-3,
-        "constant @ lr 2": 6e-3,
+        "none": 4e-3,
+        "none @ lr 0.5": 2e-3,
+        "none @ lr 2": 8e-3,
+        "constant": 4e-3,
+        "constant @ lr 0.5": 2e-3,
+        "constant @ lr 2": 8e-3,
     }
     assert len({run.spec.but(method={"name": "any"}, optimizer=runs[0].spec.optimizer).hash for run in runs}) == 1
     assert [run.id for run in plan(suite_file.load("quick")) if run.label == "constant"] == [
@@ -242,7 +242,7 @@ def test_how_a_run_is_computed_and_watched_is_no_part_of_its_identity(tiny, chan
     assert [run.id for run in plain] == [run.id for run in other] and [run.config for run in plain] == [
         run.config for run in other
     ]
-    assert other[0].execution == dataclasses.replace(plain[0].execution, **change)
+    assert other[0].execution == plain[0].execution.model_copy(update=change)
 
 
 def test_a_specification_is_frozen_and_strict(tiny):

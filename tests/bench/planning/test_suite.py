@@ -25,7 +25,7 @@ def test_every_suite_that_ships_is_valid(name):
 
 
 def test_evaluations_are_log_spaced_from_a_tenth_to_all_of_the_budget():
-    training = suite_file.load("quick").training
+    training = suite_file.load("quick")
     images = evaluation_images(training)
     assert images[0] == pytest.approx(training.budget / 10, abs=training.batch) and images[-1] == training.budget
     ratios = [b / a for a, b in pairwise(images)]
@@ -43,7 +43,7 @@ def test_a_cell_overrides_nested_keys_one_by_one(tiny):
 def test_numbers_in_exponent_notation_are_numbers(tmp_path, tiny):
     path = tmp_path / "exponent.yaml"
     path.write_text(Path(tiny()).read_text().replace("lr: 0.001", "lr: 1e-3"))
-    assert suite_file.load(str(path)).training.optimizer.lr == 1e-3
+    assert suite_file.load(str(path)).optimizer.lr == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,10 @@ def test_numbers_in_exponent_notation_are_numbers(tmp_path, tiny):
         ({"seeds": {"paired": [0, 1, 0], "pilots": [100, 101, 102]}}, "seeds: paired: seed 0 is used twice"),
         ({"seeds": {"paired": [0, 1, 2], "pilots": [100, 1, 102]}}, "seeds: pilots: seed 1 is used twice"),
         ({"seeds": {"paired": [0, 1, 2]}}, "seeds.pilots: missing"),
-        ({"seeds": {"paired": [0, 1, 2], "pilots": [100, 101]}}, "seeds.pilots: .*2 pilots are too few; at least 3"),
+        (
+            {"seeds": {"paired": [0, 1, 2], "pilots": [100, 101]}},
+            r"seeds: pilots: \[100, 101\] are too few; at least 3",
+        ),
         ({"seeds": {"paired": [10000], "pilots": [1, 2, 3]}}, "seeds.paired.*10000"),
         (
             {"cells": [{"dataset": "digit", "backbone": "uvit-xs"}]},
@@ -80,7 +83,7 @@ def test_numbers_in_exponent_notation_are_numbers(tmp_path, tiny):
         ({"cells": [{"dataset": "digits"}]}, r"cells\[0\].backbone: missing"),
         (
             {"cells": [{"dataset": "digits", "backbone": "uvit-xs", "bugdet": 3}]},
-            "bugdet is unknown; choose from budget",
+            r"cells\[0\]: bugdet: unknown key; choose from dataset, backbone, budget",
         ),
         (
             {"cells": [{"dataset": "digits", "backbone": "uvit-xs", "budget": -1}]},
@@ -97,7 +100,7 @@ def test_numbers_in_exponent_notation_are_numbers(tmp_path, tiny):
         ({"optimizer": {"lr": 0.1, "betas": [0.9], "weight_decay": 0.0, "warmup": 0.0}}, "optimizer.betas"),
         (
             {"optimizer": {"lr": 0.1, "beta": 0.9}},
-            "optimizer.(weight_decay: missing|beta: unknown key; choose from lr, betas)",
+            "optimizer: beta: unknown key; choose from lr, betas",
         ),
         (
             {"optimizer": OPTIMIZER},
@@ -214,7 +217,7 @@ def test_a_suite_may_extend_another(tiny, tmp_path):
     path.write_text(f"extends: {base}\nseeds: {{paired: [0, 1, 2, 3]}}\noptimizer: {{lr: 0.5}}\n")
     more, plain = suite_file.load(str(path)), suite_file.load(base)
     assert more.name == "more" and more.seeds.paired == [0, 1, 2, 3] and more.seeds.pilots == plain.seeds.pilots
-    assert more.training.optimizer.lr == 0.5 and more.training.optimizer.betas == plain.training.optimizer.betas
+    assert more.optimizer.lr == 0.5 and more.optimizer.betas == plain.optimizer.betas
     path.write_text(f"extends: {path}\n")
     with pytest.raises(BadInput, match=r"extends: .* is not another suite; choose from lr, mini"):
         suite_file.load(str(path))

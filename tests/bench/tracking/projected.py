@@ -188,11 +188,10 @@ def with_report(root):
         "cell": "digits/uvit-xs",
         "method": "learnable(r=4)",
         "withheld": "",
-        "speedup": 1.25,
-        "low": 1.1,
-        "high": None,
+        "result": {"speedup": 1.25, "low": 1.1, "high": None},
     }
-    rows = [row, {**row, "method": "A/A", "withheld": "gate failed"}, {**row, "cell": "other", "speedup": 9}]
+    withheld = {**row, "method": "A/A", "withheld": "gate failed", "result": None}
+    rows = [row, withheld, {**row, "cell": "other", "result": {"speedup": 9, "low": 8, "high": 10}}]
     (report / "report.json").write_text(json.dumps({"comparisons": rows}))
     return report
 

@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 from projected import CELL, ROOT, by_run, content, end, free_port, histories, live, planned, serve, write
 
 from bench.errors import BadInput
-from bench.tracking import cells, sync
 from bench.tracking import store as mlflow_store
+from bench.tracking import sync
 from reports.records.lease import Lease
 
 
@@ -47,7 +47,7 @@ def test_two_at_the_same_moment(bare):
         f"sync: process {process.pid} on {socket.gethostname()} is writing to MLflow" in text
         for process in processes
         for text in said
-    )
+    ), said
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
@@ -89,11 +89,11 @@ def test_a_pass_that_was_killed_keeps_nobody_waiting(root):
 
 def test_a_pass_that_lost_its_lease_stops(root, monkeypatch):
     """A machine that slept: another process took the lease over; what was projected until then stays."""
-    lease = root / ".mlflow.lease"
+    lease, project_cell = root / ".mlflow.lease", sync.project_cell
 
     def overtaken(*args):
         lease.write_text(lease.read_text().replace(f"pid={os.getpid()}", "pid=1"))
-        return cells.project_cell(*args)
+        return project_cell(*args)
 
     monkeypatch.setattr(sync, "project_cell", overtaken)
     with pytest.raises(sync.Unreachable, match=r"another process writes to MLflow now .*taken over by process 1 on"):
@@ -257,9 +257,12 @@ def test_a_server_that_refuses_is_one_line_that_says_so(root, monkeypatch, statu
         ("ftp://x", "tracking address: 'ftp://x' is unknown; choose from sqlite"),
         ("http://127.0.0.1:1", "does not answer"),
         ("http://127.0.0.1:x", "does not answer"),
-        ("sqlite:", "sqlite: is no database's address .*choose from sqlite:///FILE"),
-        ("postgresql://me:secret@h/d", r"postgresql://me:\*\*\*@h/d needs the Python module psycopg"),
-        ("mysql://h/d", "needs the Python module"),
+        ("sqlite:", "sqlite: cannot be used .*choose from sqlite:///FILE"),
+        (
+            "postgresql://me:secret@h/d",
+            r"postgresql://me:\*\*\*@h/d cannot be used \(No module named 'psycopg'\); choose from",
+        ),
+        ("mysql://h/d", "cannot be used .No module named"),
         ("sqlite:////nowhere/at/all.db", "cannot be opened .*unable to open"),
         ("sqlite:////dev/null/x", "cannot be opened"),
         (f"sqlite:///{__file__}", "cannot be opened .*not a database"),

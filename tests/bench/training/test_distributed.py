@@ -19,6 +19,9 @@ from bench.launching.coordinator import Coordinator
 from bench.planning.plan import plan
 from bench.planning.suite_file import load
 from bench.runs.run_spec import Run
+from bench.training import distributed
+from bench.training.trainer import Trainer, follow_run, train_run
+from bench.training.warning import Warning
 from reports.records import lease
 from reports.records.lease import Held, Lease
 from reports.records.run_folder import RunFolder, State
@@ -109,6 +112,18 @@ def test_a_killed_rank_is_replaced(begun):
     worker.join(200)
     assert worker.exitcode == 0 and folder.state() is State.COMPLETE
     assert "took over the lock" in json.dumps([e for e in lines(folder) if e["event"] == "resume"])
+
+
+def test_a_rank_restores_the_checkpoint_that_rank_0_restored(tiny, tmp_path, data, monkeypatch):
+    """And not a newer one, which rank 0 may have passed over and removed, and another machine still sees."""
+    run = plan(load(tiny(budget=320, checkpoints=2, **TWICE)))[0]
+    train_run(run, tmp_path, data)
+    taken, newest = (int(path.stem) for path in sorted(run.folder(tmp_path).checkpoints.glob("*.pt")))
+    restored = []
+    monkeypatch.setattr(distributed, "of_rank_0", lambda number: taken)
+    monkeypatch.setattr(Trainer, "fit", lambda self: restored.append(self.images))
+    follow_run(run, tmp_path, data, Warning())
+    assert restored == [taken] and taken < newest
 
 
 def test_ranks_leave_with_their_coordinator(begun, tmp_path, data):

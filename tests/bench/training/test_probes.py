@@ -35,7 +35,7 @@ def timeless(log):
 
 
 def weights(run, root):
-    state, notes = checkpoint.load(run.folder(root).checkpoints, run.spec.hash, run.folder(root).events.stat().st_size)
+    state, notes = checkpoint.load(run.folder(root).checkpoints, run.spec.hash, run.folder(root).events)
     assert notes == []
     return state["model"] | {f"ema.{name}": tensor for name, tensor in state["ema"].items()}
 

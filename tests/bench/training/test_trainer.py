@@ -51,7 +51,7 @@ def resumes(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def last_state(folder: RunFolder, run: Run) -> dict[str, Any]:
-    state, notes = checkpoint.load(folder.checkpoints, run.spec.hash, folder.events.stat().st_size)
+    state, notes = checkpoint.load(folder.checkpoints, run.spec.hash, folder.events)
     assert state is not None and notes == []
     return state
 
@@ -143,7 +143,7 @@ def interrupt(run: Run, root: Path, data: Path, where: str, count: int, number: 
 
 def rarely(run: Run) -> Run:
     """With one planned checkpoint, at its end."""
-    return dataclasses.replace(run, execution=dataclasses.replace(run.execution, checkpoints=1))
+    return dataclasses.replace(run, execution=run.execution.model_copy(update={"checkpoints": 1}))
 
 
 @pytest.mark.parametrize("deaths", [(15,), (1, 2, 17, 9), (30,)], ids=str)
@@ -244,7 +244,7 @@ def test_a_log_that_ends_before_the_checkpoint_falls_back_to_an_older_one(run, t
     folder.events.write_bytes(b"".join(lines[:last]))
     train_run(run, tmp_path, data)
     assert_same_run(undisturbed(run), folder, run)
-    assert f"{newest.name}: the event log ends before it, passed over" in resumes(folder)[0]["note"]
+    assert f"{newest.name}: no line of the event log ends where it was saved, passed over" in resumes(folder)[0]["note"]
 
 
 def test_a_log_broken_before_its_last_line_is_refused_and_kept(planned, tmp_path, data):
@@ -346,7 +346,7 @@ def test_the_training_clock_stands_still_during_evaluations(planned, tmp_path, d
 
 def test_recomputation_gives_the_same_bits_and_the_same_identity(run, tmp_path, data, undisturbed):
     """A run goes on where its suite meanwhile says another way to compute it."""
-    other = dataclasses.replace(run, execution=dataclasses.replace(run.execution, checkpointing=True))
+    other = dataclasses.replace(run, execution=run.execution.model_copy(update={"checkpointing": True}))
     assert interrupt(run, tmp_path, data, "step", 14, signal.SIGTERM) == Exit.LEFT
     train_run(other, tmp_path, data)
     assert_same_run(undisturbed(run), run.folder(tmp_path), run)

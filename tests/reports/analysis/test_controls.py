@@ -9,6 +9,7 @@ import pytest
 from power_law import BAND, IMAGES, TAU, arms, curve
 from scipy import stats
 
+from reports.analysis.bands import derive_band
 from reports.analysis.comparisons import compare
 from reports.analysis.controls import FACTORS, positive_control, slowed, spread
 from reports.analysis.curves import crossing
@@ -39,10 +40,10 @@ def test_the_positive_control_finds_its_factor(factor: float) -> None:
         for n in (3, 6, 6)
     )
     found = positive_control(pilots, baseline, null, TAU, 0.005, factor)
-    assert found.band["usable"] and found.comparison is not None
-    pooled = pool_cells({"a/u": found.comparison}, 0.05)
+    assert found and derive_band([slowed(one, factor, TAU) for one in pilots], TAU, 0.005).usable
+    pooled = pool_cells({"a/u": found}, 0.05)
     assert pooled.verdict == "faster" and pooled.low < factor < pooled.high
 
 
 def test_pilots_without_a_curve_give_no_control() -> None:
-    assert positive_control([], [curve(0)], [curve(0)], TAU, math.nan, 1.2).comparison is None
+    assert positive_control([], [curve(0)], [curve(0)], TAU, math.nan, 1.2) is None

@@ -54,31 +54,33 @@ def test_evaluations_that_are_not_finite_are_left_out() -> None:
 
 def test_a_curve_without_evaluations_reaches_nothing() -> None:
     assert crossing([], [], 1.0).status == "censored"
-    assert log_times(Curve(0, [], []), BAND, 10.0, TAU).values == pytest.approx(np.log([TAU] * 9))
+    assert log_times([Curve(0, [], [])], BAND, 10.0, TAU).values[0] == pytest.approx(np.log([TAU] * 9))
 
 
 def test_log_times_are_those_of_each_level() -> None:
-    found = log_times(curve(0, 1.1), BAND, IMAGES[0], TAU)
-    assert found.mean == pytest.approx(np.mean([math.log(crossing(IMAGES, curve(0, 1.1).fid, x).images) for x in BAND]))
+    found = log_times([curve(0, 1.1)], BAND, IMAGES[0], TAU)
+    assert found.mean[0] == pytest.approx(
+        np.mean([math.log(crossing(IMAGES, curve(0, 1.1).fid, x).images) for x in BAND])
+    )
     assert not found.censored.any() and not found.below.any()
 
 
 def test_three_levels_reached_of_nine() -> None:
     slow = 1 / np.sqrt(0.4 * 2 ** (2 / 8) * 0.4 * 2 ** (3 / 8))  # the budget lies between its third and fourth level
-    found = log_times(curve(0, slow), BAND, IMAGES[0], TAU)
-    assert found.censored.tolist() == [False] * 3 + [True] * 6
+    found = log_times([curve(0, slow)], BAND, IMAGES[0], TAU)
+    assert found.censored.tolist() == [[False] * 3 + [True] * 6]
     expected = [math.log(min(slow * 0.4 * 2 ** (k / 8), 1.0) * TAU) for k in range(9)]
-    assert found.values == pytest.approx(expected, abs=1e-12)
+    assert found.values[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_below_at_the_first_evaluation_is_that_evaluation() -> None:
-    found = log_times(curve(0, 0.2), BAND, IMAGES[0], TAU)  # reaches the band between .08 and .16 of the budget
-    assert found.below.tolist() == [0.08 * 2 ** (k / 8) < 0.1 for k in range(9)]
-    assert found.values[0] == pytest.approx(math.log(0.1 * TAU)) and not found.censored.any()
+    found = log_times([curve(0, 0.2)], BAND, IMAGES[0], TAU)  # reaches the band between .08 and .16 of the budget
+    assert found.below[0].tolist() == [0.08 * 2 ** (k / 8) < 0.1 for k in range(9)]
+    assert found.values[0, 0] == pytest.approx(math.log(0.1 * TAU)) and not found.censored.any()
 
 
 def test_a_crossing_beyond_the_budget_is_censored() -> None:
-    assert log_times(curve(0), level(0.6), IMAGES[0], 0.5 * TAU).censored.all()
+    assert log_times([curve(0)], level(0.6), IMAGES[0], 0.5 * TAU).censored.all()
 
 
 @pytest.mark.parametrize(

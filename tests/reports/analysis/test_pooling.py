@@ -65,11 +65,19 @@ def test_an_unusable_cell_is_named_and_not_pooled() -> None:
     assert nothing.verdict == "not tested" and math.isnan(nothing.speedup)
 
 
-@pytest.mark.parametrize(("pairs", "word"), [(0, "points only"), (1, "points only"), (3, "preliminary")])
+@pytest.mark.parametrize(("pairs", "word"), [(1, "points only"), (3, "preliminary")])
 def test_the_cell_with_the_fewest_pairs_limits_what_is_said(pairs: int, word: str) -> None:
     found = pool({"x": {"a/u": GOOD, "b/u": cell(*(0.70, 0.75, 0.80)[:pairs])}})["x"]
     assert (found.verdict, found.n, found.welch) == (word, pairs, None)
-    assert math.isnan(found.low) == (pairs < 3) and found.speedup > 1.2
+    assert math.isnan(found.low) == (pairs < 3) and (found.speedup > 1.2 if pairs else math.isnan(found.speedup))
+
+
+def test_a_cell_without_a_pair_leaves_no_number_and_is_named() -> None:
+    found = pool({"x": {"a/u": GOOD, "b/v": cell()}})["x"]
+    assert (found.verdict, found.n, found.cells, found.welch) == ("points only", 0, ("a/u", "b/v"), None)
+    assert all(math.isnan(x) for x in (found.speedup, found.low, found.high, found.mean, found.detectable))
+    assert found.leave_one_out is None and found.sentence == "No number: no pair in b/v, and no cell is left out."
+    assert pool({"x": {"a/u": cell(), "b/v": cell()}})["x"].verdict == "not tested"
 
 
 def test_cells_without_variance_have_no_interval() -> None:

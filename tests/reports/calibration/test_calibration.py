@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.analysis.bands import derive_cell
+from reports.analysis.bands import derive_band
 from reports.analysis.comparisons import Comparison, compare
 from reports.analysis.curves import Array, Curve
+from reports.analysis.findings import FAILING, FINDINGS, SHORT, SPREAD, resembles
 from reports.analysis.pooling import pool
 from reports.calibration import simulate
-from reports.calibration.findings import FAILING, FINDINGS, SHORT, SPREAD, resembles
 from reports.calibration.page import expectations, write
-from reports.calibration.study import is_false, power, settings, study
+from reports.calibration.simulate import is_false, power, settings, study
 
 TAU, PAIRS, ARMS = 20480.0, 6, 2
 
@@ -37,12 +37,12 @@ def test_the_arrays_are_what_the_report_computes(setting: simulate.Setting) -> N
     arms: dict[str, dict[str, Comparison]] = {str(arm): {} for arm in range(ARMS)}
     d = np.empty((simulate.CELLS, ARMS, 1, PAIRS))
     for c, sides in enumerate(logs):
-        band = derive_cell(runs(setting, pilots[c][0]), TAU, 0.0)
-        assert band["usable"] == usable[c][0] and np.log(band["levels"]) == pytest.approx(levels[c][0], abs=1e-12)
+        band = derive_band(runs(setting, pilots[c][0]), TAU, 0.0)
+        assert band.usable == usable[c][0] and np.log(band.levels) == pytest.approx(levels[c][0], abs=1e-12)
         found = [simulate.restricted(simulate.isotonic(side), setting.grid, levels[c]) for side in sides]
         d[c] = [found[0][0].mean(axis=-1) - values.mean(axis=-1) for values, _ in found[1:]]
         for arm in range(ARMS):
-            one = compare(runs(setting, sides[0][0]), runs(setting, sides[1 + arm][0]), band["levels"], TAU)
+            one = compare(runs(setting, sides[0][0]), runs(setting, sides[1 + arm][0]), band.levels, TAU)
             assert one.censored == pytest.approx((found[0][1].mean(), found[1 + arm][1].mean()))
             arms[str(arm)][f"d/{c}"] = one
     pooled = pool(arms, [f"d/{c}" for c in range(simulate.CELLS) if not usable[c][0]])

@@ -57,26 +57,47 @@ GO_ON = "move the folder away or use another --root, then run the suite again"
         (lambda f: _edit(_pilot(f) / "result.json", seed=7), "seed is 7, suite.json says 100"),
         (lambda f: [shutil.rmtree(p) for p in f.iterdir() if p.is_dir()], "has no run in"),
         (lambda f: _break(_pilot(f)), "events.jsonl: line 3 is broken"),
-        (lambda f: (f / "suite.json").write_text("[]"), "suite.json: holds no object but list"),
+        (lambda f: (f / "suite.json").write_text("[]"), "suite.json: .*Input should be a valid dictionary"),
         (lambda f: _edit(f / "suite.json", runs=7), "suite.json: runs: '7': Input should be a valid tuple"),
         (lambda f: _edit(f / "suite.json", cells=[{}]), r"suite.json: cells.0.dataset: .*Field required"),
         (
             lambda f: _edit(f / "suite.json", scale="huge"),
             "suite.json: scale: 'huge': Input should be 'mini' or 'full'",
         ),
-        (lambda f: _edit(f / "protocol.json", cells=None), "protocol.json: lacks the object 'cells'"),
+        (
+            lambda f: _edit(f / "protocol.json", cells=None),
+            "protocol.json: lacks the object 'cells'",
+        ),
+        (lambda f: (f / "protocol.json").write_text('{"version": 2}'), "protocol.json: lacks the object 'cells'"),
+        (
+            lambda f: _edit(f / "protocol.json", cells={"a/b": {}}),
+            "protocol.json: cells.a/b.: lacks 'pilots'",
+        ),
+        (lambda f: _frozen(f, pilots=7), "protocol.json: digits/uvit-xs: pilots: '7': Input should be"),
         (lambda f: _frozen(f, levels="x"), "protocol.json: digits/uvit-xs: levels: 'x'"),
         (lambda f: _frozen(f, top="x"), "protocol.json: digits/uvit-xs: top: 'x'"),
         (
             lambda f: _edit(_pilot(f) / "result.json", evaluations=3),
-            "result.json: evaluations is '3', not of the type list",
+            "result.json: evaluations: '3': Input should be",
         ),
-        (lambda f: _edit(_pilot(f) / "result.json", seconds=None), "result.json: seconds is 'None'"),
+        (
+            lambda f: _edit(_pilot(f) / "result.json", seconds=None),
+            "result.json: seconds: 'None': Input should be a valid number",
+        ),
         (
             lambda f: _edit(_pilot(f) / "result.json", evaluations=[{"images": 1, "seconds": 1}]),
-            r"evaluations\[0\]: lacks 'fid'",
+            "evaluations.0.fid: .*Field required",
         ),
-        (lambda f: _edit(_pilot(f) / "result.json", spec={}), "spec.evaluation: holds no object but NoneType"),
+        (
+            lambda f: _edit(_pilot(f) / "result.json", pair=1.5),
+            "result.json: pair: '1.5': Input should be a valid integer",
+        ),
+        (lambda f: (_pilot(f) / "result.json").write_text("[1]"), "result.json: .*Input should be a valid dictionary"),
+        (
+            lambda f: _edit(_pilot(f) / "config.json", hash="0"),
+            "config.json says '0': records of another configuration",
+        ),
+        (lambda f: _edit(_pilot(f) / "result.json", spec={}), "spec.evaluation: 'None': Input should be a dictionary"),
     ],
 )
 def test_bad_records_are_one_line(folder, damage, message):

@@ -166,7 +166,7 @@ def test_identical_pairs_have_no_variance_and_no_p_value(tmp_path):
 def test_one_seed_is_points_only(tmp_path):
     report = synthetic.built(tmp_path, {"constant": 1.2}, n=1, cells=ONE)
     assert arm(report).result.verdict == pools(report)["constant"].result.verdict == "points only"
-    assert "nothing is excluded" in report.answers[0].text and "1 pair in each of 1 cell" in report.answers[0].text
+    assert "nothing is excluded" in report.answers[0].text and "1 pair in 1 cell" in report.answers[0].text
 
 
 def test_a_missing_run_leaves_its_pair_out_by_name(tmp_path):
@@ -176,8 +176,24 @@ def test_a_missing_run_leaves_its_pair_out_by_name(tmp_path):
     report = synthetic.built(tmp_path, {"constant": 1.2}, cells=ONE, edit=edit)
     assert arm(report).result.missing == (2, 4) and arm(report).result.n == 4 and len(report.missing) == 2
     assert any(
-        note.text.startswith("2 of 24 runs are missing") and note.runs == report.missing for note in report.notes
+        note.text.startswith("2 of 24 runs are missing: ") and note.runs == report.missing for note in report.notes
     )
+
+
+def test_runs_that_failed_or_stopped_are_named_with_what_to_do(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 1.2}, cells=ONE)
+    failed, stopped = synthetic.find(folder, "constant", 1), synthetic.find(folder, "constant", 2)
+    for run in (failed, stopped):
+        (run / "result.json").unlink()
+    (failed / "events.jsonl").unlink()
+    (failed / "error.json").write_text('{"error": "ValueError: no", "traceback": "..."}')
+    lines = (stopped / "events.jsonl").read_bytes().splitlines(keepends=True)
+    (stopped / "events.jsonl").write_bytes(b"".join(lines[:10]))
+    report = build(read(tmp_path, "s"))
+    notes = {note.text.partition(":")[0]: note for note in report.notes}
+    assert notes["1 of 24 runs failed"].runs == [failed.name] and "error.json" in notes["1 of 24 runs failed"].text
+    assert notes["1 of 24 runs stopped"].runs == [stopped.name]
+    assert {run.run: run.status for run in report.runs}[failed.name] == "failed"
 
 
 def test_half_a_suite_is_a_report(tmp_path):
@@ -215,7 +231,7 @@ def test_without_frozen_bands_there_are_no_numbers(tmp_path):
     (folder / "protocol.json").unlink()
     report = build(read(tmp_path, "s"))
     assert arm(report).result is None and report.answers[0].verdict == "no number over cells"
-    assert report.answers[0].text == "digits/uvit-xs: bands not frozen, the pilots are not done."
+    assert report.answers[0].text == "digits/uvit-xs: without a band yet: its pilots are not done."
 
 
 def test_a_null_arm_that_differs_is_a_banner_that_names_what_it_would_catch(tmp_path):
@@ -362,7 +378,7 @@ def dataclasses_of(hint):
 
 def test_everything_in_the_tree_is_a_documented_dataclass():
     found = set(dataclasses_of(tree.Report))
-    assert {"Comparison", "Pooled", "NullTest", "Interval", "Pair", "Level", "Band", "Claim"} <= {
+    assert {"Comparison", "Pooled", "NullTest", "Interval", "Pair", "BandLevel", "Band", "Claim"} <= {
         one.__name__ for one in found
     }
     assert all(one.__doc__ and not one.__doc__.startswith(one.__name__ + "(") for one in found)

@@ -8,6 +8,7 @@ import pytest
 import synthetic
 
 import reports
+from bench.cli.parser import main
 from reports.records.suite_records import read
 from reports.report.build import build
 
@@ -124,6 +125,28 @@ def test_a_failed_check_keeps_an_arm_out_of_the_curves(folder):
         "not drawn, a check failed: constant", ""
     )
     assert "check failed: samples" in page.read_text() and find(folder, ARM).name in page.read_text()
+
+
+def test_a_run_without_a_result_is_named_with_its_state(folder):
+    names = [find(folder, ("constant", seed, "paired")) for seed in (0, 1, 2)]
+    for run in names:
+        (run / "result.json").unlink()
+    (names[0] / "error.json").write_text('{"error": "ValueError: no"}')
+    (names[1] / "events.jsonl").unlink()
+    found = {run.name: state for run, state in zip(names, ("failed", "missing", "stopped"), strict=True)}
+    assert reports.unfinished(folder.parent, "s") == found
+
+
+def test_check_ends_with_1_where_a_run_failed_and_says_where_its_traceback_is(folder, capsys):
+    run = find(folder, ARM)
+    (run / "result.json").unlink()
+    assert main(["check", "s", "--root", str(folder.parent)]) == 0  # stopped; it may be resumed
+    assert f"{run.name}: stopped\n" in capsys.readouterr().out
+    (run / "error.json").write_text('{"error": "ValueError: no"}')
+    for words in (["s", "--root", str(folder.parent)], [str(run)]):
+        assert main(["check", *words]) == 1
+        said = capsys.readouterr().out
+        assert f"{run.name}: failed, its traceback is in {run / 'error.json'}\n" in said and "1 run failed" in said
 
 
 @pytest.mark.parametrize("key", ["extractor_digest", "resize", "data_digest", "reference_size", "protocol"])

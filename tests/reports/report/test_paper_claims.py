@@ -133,6 +133,17 @@ def test_nothing_is_contradicted_where_the_budget_was_too_short(tmp_path):
     assert found["C-order"].verdict == found["C-speed (constant)"].verdict == "inconclusive: budget too short"
 
 
+def test_a_cell_without_a_pair_at_the_end_leaves_the_claim_on_the_end_open(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 1.5, "inv_sqrt2": 1.5})
+    for seed in range(6):
+        run = synthetic.find(folder, "constant", seed)
+        synthetic.change(run, lambda r: r.update(status="diverged"))
+    rows = {f"{claim.id} ({claim.method})": claim for claim in build(read(tmp_path, "s")).claims}
+    lost = rows["C-final (constant)"]
+    assert lost.verdict == "inconclusive" and "no pair to judge by in digits/uvit-xs" in lost.evidence
+    assert rows["C-final (inv_sqrt2)"].verdict == "supported"
+
+
 def test_a_claim_says_over_how_many_cells_and_how_many_runs_diverged(tmp_path):
     def drop(cfg, fid):
         return None if cfg["label"] == "constant" and cfg["spec"]["backbone"] == "unet-xs" else fid
@@ -140,13 +151,12 @@ def test_a_claim_says_over_how_many_cells_and_how_many_runs_diverged(tmp_path):
     folder = synthetic.suite(tmp_path, {"inv_sqrt2": 1.2, "constant": 1.5}, edit=drop)
     synthetic.change(synthetic.find(folder, "constant", 0), lambda r: r.update(status="diverged"))
     found = {name: one.evidence for name, one in judged(folder).items()}
-    assert "over 1 of 2 cells" in found["C-speed (constant)"] and found["C-speed (constant)"].endswith(
-        "; 1 run diverged"
-    )
+    assert found["C-speed (constant)"].startswith("no number to judge by")  # one cell alone would drop the other
+    assert found["C-speed (constant)"].endswith("; 1 run diverged")
     assert "over 1 of 2 cells" in found["C-final (constant)"] and found["C-final (constant)"].endswith(
-        "; 1 run diverged and left out"
+        "; no pair to judge by in digits/unet-xs; 1 run diverged and left out"
     )
-    assert found["C-order"].count("over 1 of 2 cells") == 1 and found["C-order"].endswith("; 1 run diverged")
+    assert found["C-order"].count("no number to judge by") == 1 and found["C-order"].endswith("; 1 run diverged")
     assert not any(what in found["C-final (inv_sqrt2)"] for what in ("of 2 cells", "diverged"))
 
 
@@ -161,6 +171,26 @@ def test_what_has_no_number_says_why_and_not_a_word(tmp_path):
         and "no number to judge by" in found["C-final (constant)"].evidence
     )
     assert found["C-speed (constant)"].verdict == "contradicted"  # they count as not reaching the band
+
+
+def test_a_cell_in_which_the_arm_diverged_leaves_the_final_distance_open(tmp_path):
+    """The other cell alone would say that the arm is better."""
+    folder = synthetic.suite(tmp_path, {"constant": 1.5})
+    assert judged(folder)["C-final (constant)"].verdict == "supported"
+    for run in synthetic.runs_of(folder):
+        if "unet-xs-constant-" in run.name:
+            synthetic.change(run, lambda r: r.update(status="diverged"))
+    claim = judged(folder)["C-final (constant)"]
+    assert claim.verdict == "inconclusive" and "no pair to judge by in digits/unet-xs" in claim.evidence
+
+
+def test_a_last_distance_that_is_not_finite_is_said(tmp_path):
+    folder = synthetic.suite(tmp_path, {"constant": 1.5})
+    run = synthetic.find(folder, "constant", 0)
+    synthetic.change(run, lambda r: r["evaluations"][-1].update(fid="nan"))
+    claim = judged(folder)["C-final (constant)"]
+    assert claim.evidence.endswith("; 1 run without a finite number and left out") and run.name in claim.runs
+    assert claim.verdict == "preliminary"  # five pairs are left
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1, "supported"), (1.2, "inconclusive")])
@@ -198,7 +228,7 @@ def test_cost_in_parameters_is_read_from_the_records(tmp_path):
 
 MINE = {
     "id": "C-mine",
-    "claim": "Mine.",
+    "text": "Mine.",
     "source": "here",
     "tag": "U",
     "test": "speedup",

@@ -1,4 +1,4 @@
-"""The section on stability: known exponents, responses and ranks, and the claims that read them."""
+"""The section on stability: known exponents, responses and correlations, and the claims that read them."""
 
 import json
 import math
@@ -147,7 +147,7 @@ def test_an_exponent_needs_every_depth_of_a_seed(tmp_path):
     assert set(exponents(read(tmp_path, "stability"), "digits/uvit", "none", "late")) == {0, 2, 3, 4, 5}
 
 
-def test_rows_ranks_and_lines(report):
+def test_rows_correlations_and_lines(report):
     found = report.stability
     row = next(one for one in found.rows if one.cell == "digits/uvit-xs" and one.method == "constant(kappa=0.5)")
     assert (
@@ -159,7 +159,7 @@ def test_rows_ranks_and_lines(report):
         "update_ratio"
     ] == pytest.approx(0.001)
     assert row.largest_spike == 1 and row.spikes == 0
-    *cells, mean = found.ranks
+    *cells, mean = found.correlations
     assert mean.cell == "mean" and len(cells) == 3
     for one in cells:
         each = one.rho.pop("feature_norm_of_each_block")
@@ -259,6 +259,8 @@ def test_a_baseline_that_diverged_at_a_depth_is_said(tmp_path):
     )
     assert claims["C-features", "constant"].evidence.endswith("; 6 runs diverged and left out")
     assert " over 2 of 3 cells, " in claims["C-features", "constant"].evidence
+    assert "no pair to judge by in digits/uvit-xs-d16" in claims["C-features", "constant"].evidence
+    assert claims["C-features", "constant"].verdict == "inconclusive"  # no cell is left out for what happened in it
     assert (
         claims["C-depth-bounded", "constant"].verdict == "supported"
         and "diverged" not in claims["C-depth-bounded", "constant"].evidence
@@ -374,7 +376,8 @@ def test_the_page_shows_the_section_and_no_comparison(folder):
     assert 'id="pairs"' not in page and "#pairs" not in page and "figure-forest" not in page
     assert 'id="figure-growth-digits-uvit"' in page and 'id="figure-growth-digits-uvit-at-the-start"' in page
     assert all(
-        f'id="table-{name}"' in page for name in ("measured", "probed", "growth", "growth-mean", "ranks", "responses")
+        f'id="table-{name}"' in page
+        for name in ("measured", "probed", "growth", "growth-mean", "correlations", "responses")
     )
     titles = [line for line in (folder / "report" / "report.md").read_text().splitlines() if line.startswith("## ")]
     assert "## Stability" in titles and "## Pair by pair" not in titles and "## The numbers" not in titles

@@ -1,0 +1,50 @@
+"""The rule for recipes: what is steady, what is fastest, and the study that measures it."""
+
+import math
+
+import numpy as np
+import pytest
+import yaml
+from tiny_suite import TINY
+
+from bench.performance import recipe
+from bench.planning import suite_file
+from bench.planning.plan import plan
+from reports.analysis.curves import Curve
+
+
+def rung(factor, speed, explained=0.99, fall=0.1):
+    """A rate at which the runs are so many times as fast as at the suite's own."""
+    return recipe.Rung("d/b", factor, factor * 1e-3, explained, fall, [math.log(1000 / speed)] * 4)
+
+
+def test_the_suites_own_rate_must_be_steady_and_the_fastest_that_is():
+    own = rung(1, 1.0)
+    assert recipe.judge([rung(0.5, 0.6), own, rung(2, 1.05)]) == (True, "d/b: keeps the rule")
+    assert recipe.judge([own, rung(2, 1.3)]) == (False, "d/b: the rule is broken: 0.002 is as steady, and faster")
+    assert recipe.judge([own, rung(2, 1.3, explained=0.9)])[0] and recipe.judge([own, rung(2, 1.3, fall=0.4)])[0]
+    for wrong in (rung(1, 1.0, explained=0.94), rung(1, 1.0, fall=0.34)):
+        assert recipe.judge([wrong]) == (False, "d/b: the rule is broken: not every run falls steadily at 0.001")
+
+
+def test_only_what_comes_after_a_third_must_fall_steadily():
+    images = np.geomspace(100, 1000, 12)
+    falling = 100 * (images / 100) ** -1.5
+    early, late = falling.copy(), falling.copy()
+    early[1], late[-2] = 400, 40
+    assert recipe._explained(Curve(0, images, falling), 1000) == pytest.approx(1)
+    assert recipe._explained(Curve(0, images, early), 1000) == pytest.approx(1)
+    assert recipe._explained(Curve(0, images, late), 1000) < recipe.EXPLAINED
+
+
+def test_the_study_trains_the_baseline_alone_on_seeds_of_its_own(tmp_path, data, capsys, monkeypatch):
+    monkeypatch.setattr(recipe, "SEEDS", [200, 201, 202])
+    monkeypatch.setattr(recipe, "NEIGHBOURS", 2)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    suite = suite_file.load(str(tmp_path / "tiny.yaml"))
+    runs = plan(recipe.ladder(suite))
+    assert {run.role for run in runs} == {"tuning"} and {run.spec.method["name"] for run in runs} == {"none"}
+    code = recipe.show(suite, tmp_path / "runs", data, None)
+    said = capsys.readouterr().out
+    assert len(list((tmp_path / "runs" / "tiny-recipe").glob("*/result.json"))) == 7
+    assert code == int("broken" in said) and said.count("digits/uvit-xs") == 4
