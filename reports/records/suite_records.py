@@ -85,7 +85,7 @@ class Distance:
 
 @dataclass(frozen=True, eq=False)
 class Result(Listed):
-    """One run. status: complete, diverged or running; start: the start event; spec: the resolved configuration."""
+    """One run. status: a word of `State`; start: the start event; spec: the resolved configuration."""
 
     suite: str
     hash: str

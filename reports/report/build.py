@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -13,29 +12,25 @@ import numpy as np
 from pandas import DataFrame, concat
 
 from reports.analysis.planning import ALPHA
-from reports.records.reading import PROTOCOL, short
+from reports.records.reading import short
 from reports.records.run_folder import RunFolder
 from reports.records.suite_records import CellRecord, Listed, Records, Result
 from reports.report import checks, claims, compared, reference, sentences, tree
 from reports.report.stability import stability
 
 TENTH = 0.1  # of the budget: where training starts to be measured
+PROGRESS = 1 / 3  # the distance at the end over that after a tenth of the budget: above this a suite is too small
 COMPUTED = ("device", "device_name", "threads", "precision", *checks.COMPUTE)  # how runs were computed
 INCEPTION = "inception"  # the one extractor whose distance is plainly called FID
 
 
 def build(records: Records, own_baseline: bool = True) -> tree.Report:
     """The whole report. The paper's claims and the reference are about the suite's own baseline only."""
-    suite, failures = records.suite, checks.failures(records)
-    bands = compared.read_bands(records)
-    arms = compared.arms(records, bands, failures)
-    runs = [run_row(records, listed) for listed in suite.runs]
-    probed, drawn = stability(records)
+    suite, bands, failures = records.suite, compared.read_bands(records), checks.failures(records)
+    arms, runs = compared.arms(records, bands, failures), [run_row(records, listed) for listed in suite.runs]
+    probed, growth, correlations, drawn = stability(records)
     lines = [line for cell in suite.cells for line in curves(records, cell.name, failures)]
-    lines += [line for arm in arms for line in levels(arm)] + drawn
     report = tree.Report(
-        schema=tree.SCHEMA,
-        protocol=PROTOCOL,
         suite=suite.suite,
         title=suite.title,
         scale=suite.scale,
@@ -44,9 +39,6 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
         arms=list(suite.arms),
         seeds={role: list(seeds) for role, seeds in vars(suite.seeds).items()},
         level=1 - ALPHA / max(len(suite.arms) - 1, 1),
-        banner="",
-        question="",
-        answers=[],
         notes=checks.computed(records),
         cells=[cell_row(records, cell, bands) for cell in suite.cells],
         comparisons=arms,
@@ -54,38 +46,46 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
         null=compared.null_test(bands, arms),
         spreads=compared.spreads(arms),
         controls=compared.positive_controls(records, bands, arms),
-        lines=lines,
-        checks=[
-            tree.CheckRow(key, rule, sum(one.check == key for one in failures)) for key, rule in checks.RULES.items()
-        ],
+        lines=[*lines, *levels(arms), *drawn],
+        checks=checks.RULES,
         failures=failures,
         missing=records.missing,
         diverged=[run.run for run in runs if run.status == "diverged"],
         runs=runs,
-        networks=list(networks(records)),
+        networks=networks(records),
         claims=claims.judge(records, bands, arms) if own_baseline else [],
-        stability=probed,
+        probed=probed,
+        growth=growth,
+        correlations=correlations,
         made=made(records),
-        reference=tree.Agreement("not compared with another baseline", 0, []),
     )
     if own_baseline:
         report = replace(report, reference=reference.agreement(report))
     return sentences.complete(report)
 
 
-def cell_row(records: Records, cell: CellRecord, bands: compared.Bands) -> tree.Cell:
+def cell_row(records: Records, cell: CellRecord, bands: compared.Bands) -> tree.CellRow:
     """What belongs to a cell and no arm."""
     runs = [run for run in records.results.values() if run.cell == cell.name]
     noisy = [run for run in runs if len(run.noise) > 1]
     varied = [float(np.std(run.noise, ddof=1) / np.mean(run.noise)) for run in noisy]
-    band = bands.get(cell.name)
+    band, (ratio, unread) = bands.get(cell.name), progress(records, cell)
     state = compared.NOT_FROZEN if band is None else "usable" if band.usable else f"unusable: {band.reason}"
-    state = state if records.suite.seeds.pilots else "without pilots"
-    return tree.Cell(
-        cell.name, cell.dataset, cell.backbone, cell.budget, len(cell.evaluations), band, state,
-        measure(runs[0]) if runs else None, progress(records, cell), float(np.mean(varied)) if varied else math.nan,
-        [run.run for run in noisy],
-    )  # fmt: skip
+    return tree.CellRow(
+        cell.name,
+        cell.dataset,
+        cell.backbone,
+        cell.budget,
+        len(cell.evaluations),
+        band,
+        state if records.suite.seeds.pilots else "without pilots",
+        measure(runs[0]) if runs else None,
+        ratio,
+        too_small=ratio > PROGRESS,
+        unread=unread,
+        noise=float(np.mean(varied)) if varied else math.nan,
+        runs=[run.run for run in noisy],
+    )
 
 
 def measure(run: Result) -> tree.Measure:
@@ -105,26 +105,29 @@ def measure(run: Result) -> tree.Measure:
     )
 
 
-def progress(records: Records, cell: CellRecord) -> float:
-    """Mean over complete baselines: the last distance over the one nearest to a tenth of the budget."""
-    ratios = []
-    for run in records.found(cell.name, "paired", records.suite.baseline) + records.found(cell.name, "pilot"):
-        if run.status == "complete" and len(run.evaluations) > 1:
-            early = min(run.evaluations, key=lambda one: abs(math.log(one.images / (TENTH * run.budget))))
-            last = max(run.evaluations, key=lambda one: one.images)
-            ratios.append(last.fid / early.fid if early.fid else math.nan)
-    return float(np.mean(ratios)) if ratios else math.nan
+def progress(records: Records, cell: CellRecord) -> tuple[float, list[str]]:
+    """Mean over complete baselines of the last distance over the one nearest to a tenth of the budget; and those left
+    out because one of both is not finite."""
+    baselines = records.found(cell.name, "paired", records.suite.baseline) + records.found(cell.name, "pilot")
+    ratios = {}
+    for run in (run for run in baselines if run.status == "complete" and len(run.evaluations) > 1):
+        early = min(run.evaluations, key=lambda one: abs(math.log(one.images / (TENTH * run.budget))))
+        last = max(run.evaluations, key=lambda one: one.images)
+        ratios[run.run] = last.fid / early.fid if early.fid else math.nan
+    finite = [ratio for ratio in ratios.values() if math.isfinite(ratio)]
+    unread = [run for run, ratio in ratios.items() if not math.isfinite(ratio)]
+    return float(np.mean(finite)) if finite else math.nan, unread
 
 
-def run_row(records: Records, listed: Listed) -> tree.Run:
+def run_row(records: Records, listed: Listed) -> tree.RunRow:
     """One listed run."""
     if (run := records.results.get(listed.run)) is None:  # it may have failed before its first event
-        return tree.Run(**vars(listed), status=str(RunFolder(records.folder / listed.run).state()))
+        return tree.RunRow(**vars(listed), status=str(RunFolder(records.folder / listed.run).state()))
     known: dict[str, Any] = {key: getattr(run, key) for key in ("status", "reason", "images", "seconds", "resumes")}
     known |= {key: run.start.get(key) for key in ("params", "flops")}
     if run.status == "complete" and run.evaluations:
         known["final_fid"] = max(run.evaluations, key=lambda one: one.images).fid
-    return tree.Run(**vars(listed), **known, unread=sum(not math.isfinite(one.fid) for one in run.evaluations))
+    return tree.RunRow(**vars(listed), **known, unread=sum(not math.isfinite(one.fid) for one in run.evaluations))
 
 
 def curves(records: Records, cell: str, failures: Sequence[tree.Failure]) -> Iterator[tree.Line]:
@@ -135,14 +138,13 @@ def curves(records: Records, cell: str, failures: Sequence[tree.Failure]) -> Ite
     """
     odd = {run for failure in failures for run in failure.runs}
     hidden = {failure.method for failure in failures if failure.cell == cell}
-    groups = {method: records.found(cell, "paired", method) for method in records.suite.arms}
-    groups |= {tree.NULL: records.found(cell, "null"), tree.PILOTS: records.found(cell, "pilot")}
-    shown = [
-        (arm, run) for arm, runs in groups.items() for run in runs if not {arm, ""} & hidden and run.run not in odd
-    ]
+    groups = {method: records.found(cell, "paired", method) for method in records.suite.arms if "" not in hidden}
+    groups |= {tree.NULL: records.found(cell, "null"), tree.PILOTS: records.found(cell, "pilot")} if groups else {}
     rows = [
         (arm, run.run, run.seed, run.status in ("complete", "diverged"), one.images, math.log(one.fid))
-        for arm, run in shown
+        for arm, runs in groups.items()
+        for run in runs
+        if arm not in hidden and run.run not in odd
         for one in run.evaluations
         if 0 < one.fid < math.inf
     ]
@@ -154,7 +156,7 @@ def curves(records: Records, cell: str, failures: Sequence[tree.Failure]) -> Ite
         span = " to ".join(dict.fromkeys((str(min(seeds)), str(max(seeds)))))
         part = f" ({span} of {planned} seeds)" if min(seeds) < planned else ""
         three = np.exp(at[["mean", "min", "max"]].to_numpy().T)
-        yield tree.line(cell, arm, "distance", at.index, three, seeds, list(dict.fromkeys(mine.run)), arm + part)
+        yield tree.line(cell, arm, "distance", at.index, three, seeds, list(mine.run.unique()), arm + part)
 
 
 def _shared(points: DataFrame) -> DataFrame:
@@ -168,24 +170,28 @@ def _shared(points: DataFrame) -> DataFrame:
     return kept[whole | ~whole.groupby(kept.images).transform("any")]
 
 
-def levels(arm: tree.Arm) -> Iterator[tree.Line]:
-    """The speedup to each level of the band."""
-    if arm.role == "paired" and arm.result and arm.result.n:
-        three = [[getattr(level.speedup, key) for level in arm.result.levels] for key in ("value", "low", "high")]
-        x = range(1, len(three[0]) + 1)
-        yield tree.line(arm.cell, arm.method, "levels", x, three, [arm.result.n] * len(x), arm.runs)
+def levels(arms: Sequence[tree.Arm]) -> Iterator[tree.Line]:
+    """The speedup of each arm to each level of the band."""
+    for arm in arms:
+        if arm.role == "paired" and arm.result and arm.result.n:
+            three = np.array([list(vars(level.speedup).values()) for level in arm.result.levels]).T
+            x = range(1, len(arm.result.levels) + 1)
+            yield tree.line(arm.cell, arm.method, "levels", x, three, [arm.result.n] * len(x), arm.runs)
 
 
-def networks(records: Records) -> Iterator[tree.Network]:
+def networks(records: Records) -> list[tree.Network]:
     """Parameters and FLOPs per cell and method, against the first backbone of the dataset with the same method."""
-    first: dict[tuple[str, str], list[Any]] = {}
-    for cell, method in itertools.product(records.suite.cells, records.suite.arms):
-        if runs := records.found(cell.name, "paired", method):
-            sizes = [runs[0].start.get(key) for key in ("params", "flops")]
-            base = first.setdefault((cell.dataset, method), sizes)
-            size, cost = (a / b if a and b else math.nan for a, b in zip(sizes, base, strict=True))
-            own = runs[0].start.get("method_params")
-            yield tree.Network(cell.name, method, sizes[0], own, sizes[1], size, cost, [run.run for run in runs])
+    found: list[tree.Network] = []
+    for cell in records.suite.cells:
+        for method in records.suite.arms:
+            if runs := records.found(cell.name, "paired", method):
+                mine = [runs[0].start.get(key) for key in ("params", "flops", "method_params")]
+                same = (one for one in found if one.method == method and one.cell.startswith(f"{cell.dataset}/"))
+                first = next(((one.params, one.flops) for one in same), mine)
+                size, cost = (a / b if a and b else math.nan for a, b in zip(mine[:2], first, strict=False))
+                names = [run.run for run in runs]
+                found.append(tree.Network(cell.name, method, mine[0], mine[2], mine[1], size, cost, names))
+    return found
 
 
 def made(records: Records) -> dict[str, str]:
@@ -198,6 +204,7 @@ def made(records: Records) -> dict[str, str]:
         devices = int(run.recorded("threads" if kind == "cpu" else "processes") or 1)
         for key, value in (("training", spent[0]), ("evaluation", spent[1]), (f"{kind} devices", sum(spent) * devices)):
             hours[key] = hours.get(key, 0.0) + value
+    spent_on = ", ".join(f"{key} {value:.2f}" for key, value in hours.items())
 
     def once(value: Callable[[Result], Any]) -> str:
         return "; ".join(dict.fromkeys(str(found) for run in runs if (found := value(run)) not in (None, "")))
@@ -208,8 +215,7 @@ def made(records: Records) -> dict[str, str]:
 
     return {
         "seeds": "; ".join(f"{role} {', '.join(map(str, those))}" for role, those in planned.items() if those),
-        "hours over all runs": ", ".join(f"{key} {value:.2f}" for key, value in hours.items())
-        + "; energy was not measured",
+        "hours over all runs": f"{spent_on}; energy was not measured",
         "resumes": str(sum(run.resumes for run in runs)),
         **{key.replace("_", " "): once(operator.methodcaller("recorded", key)) for key in COMPUTED},
         "versions": once(lambda run: ", ".join(map(" ".join, run.start.get("versions", {}).items()))),

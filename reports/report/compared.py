@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
 from reports.analysis import controls, pooling, verdicts
 from reports.analysis.bands import Band
 from reports.analysis.comparisons import Comparison, Interval, compare, ratio
 from reports.analysis.curves import TIE, Array, Curve
-from reports.analysis.planning import ALPHA, standard_error
+from reports.analysis.planning import ALPHA, half_width, standard_error
 from reports.records.event_log import number
 from reports.records.suite_records import Listed, Records, Result, Role, parse
-from reports.report.tree import CLAIMED, FLOOR, NULL, Arm, Control, Failure, Pool, Spread
+from reports.report.tree import CLAIMED, FLOOR, NULL, Arm, Failure, Pool, Spread
 
 Bands = Mapping[str, Band]  # by cell
+LABELS: dict[Role, str] = {"null": NULL, "floor": FLOOR}  # of arms that are no methods
+NOT_FROZEN = "without a band yet: its pilots are not done"
 
 
 def read_bands(records: Records) -> dict[str, Band]:
     """The frozen band of every cell that has one; ValueError, one line, if protocol.json is broken."""
-    path = Path(records.folder) / "protocol.json"
-    names = [cell.name for cell in records.suite.cells if records.frozen.get(cell.name) is not None]
-    return {name: parse(Band, records.frozen[name], f"{path}: {name}") for name in names}
+    path = records.folder / "protocol.json"
+    cells = [cell.name for cell in records.suite.cells]
+    return {cell: parse(Band, records.frozen[cell], f"{path}: {cell}") for cell in cells if records.frozen.get(cell)}
 
 
-def curve(run: Result, seed: int) -> Curve:
+def curve(run: Result | Listed) -> Curve:
     """The curve of a run under its pair's seed; an evaluation counted twice stands once, for its check to fail."""
+    seed = run.seed if run.pair is None else run.pair
+    if not isinstance(run, Result):
+        return Curve(seed, [], [], "missing")
     points = {evaluation.images: evaluation.fid for evaluation in reversed(run.evaluations)}
     status = run.status if run.status in ("complete", "diverged") else "missing"
     return Curve(seed, sorted(points), [points[images] for images in sorted(points)], status)
@@ -37,13 +41,7 @@ def curve(run: Result, seed: int) -> Curve:
 
 def curves(records: Records, cell: str, role: Role, method: str) -> list[Curve]:
     """The curves of an arm; one without a result is missing."""
-
-    def one(listed: Listed) -> Curve:
-        seed = listed.seed if listed.pair is None else listed.pair
-        run = records.results.get(listed.run)
-        return curve(run, seed) if run else Curve(seed, [], [], "missing")
-
-    return [one(listed) for listed in records.listed(cell, role, method)]
+    return [curve(records.results.get(run.run, run)) for run in records.listed(cell, role, method)]
 
 
 def versus(records: Records, band: Band, cell: str, baseline: str, arm: str, role: Role = "paired") -> Comparison:
@@ -55,43 +53,43 @@ def versus(records: Records, band: Band, cell: str, baseline: str, arm: str, rol
 
 def arms(records: Records, bands: Bands, failures: Sequence[Failure]) -> list[Arm]:
     """Per cell: every arm against the baseline, then null arm and noise floor against the runs of their method."""
-    found = []
-    for cell, baseline in ((cell.name, records.suite.baseline) for cell in records.suite.cells):
-        for method in (method for method in records.suite.arms if method != baseline):
-            found.append(_arm(records, bands, failures, cell, method, "paired", baseline))
-        for role in ROLES:
-            for method in dict.fromkeys(run.method for run in records.listed(cell, role)):
-                found.append(_arm(records, bands, failures, cell, method, role, method))
+    found, baseline = [], records.suite.baseline
+    for cell in (cell.name for cell in records.suite.cells):
+        sides: list[tuple[Role, str, str]] = [
+            ("paired", arm, baseline) for arm in records.suite.arms if arm != baseline
+        ]
+        for role in LABELS:
+            sides += [(role, arm, arm) for arm in dict.fromkeys(run.method for run in records.listed(cell, role))]
+        for role, method, against in sides:
+            label, band = LABELS.get(role, method), bands.get(cell)
+            checks = [one.check for one in failures if one.cell == cell and one.method in (label, "")]
+            both = records.found(cell, "paired", against), records.found(cell, role, method)
+            result = None
+            if not checks and band and band.levels:
+                result = versus(records, band, cell, against, method, role)
+            withheld = f"check failed: {checks[0]}" if checks else ""
+            found.append(
+                _arm(Arm(cell, label, role, [run.run for runs in both for run in runs], withheld, result), *both)
+            )
     return found
 
 
-ROLES: dict[Role, str] = {"null": NULL, "floor": FLOOR}
+def _arm(arm: Arm, base: list[Result], other: list[Result]) -> Arm:
+    """The arm with its other axes: images to the band, and the speedups where an image has a price."""
+    if not (result := arm.result):
+        return arm
+    by_seed = [{curve(run).seed: run for run in runs} for runs in (base, other)]
+    pairs = [(by_seed[0][one.seed], by_seed[1][one.seed]) for one in result.pairs]
 
+    def axis(price: Callable[[Result], float]) -> Interval:
+        prices = np.array([[price(run) for run in pair] for pair in pairs]).reshape(-1, 2)
+        return ratio(result.d + np.log(prices[:, 0] / prices[:, 1])) if (prices > 0).all() else Interval()
 
-def _arm(
-    records: Records, bands: Bands, failures: Sequence[Failure], cell: str, method: str, role: Role, baseline: str
-) -> Arm:
-    base, other = records.found(cell, "paired", baseline), records.found(cell, role, method)
-    label, band, names = ROLES.get(role, method), bands.get(cell), [run.run for run in (*base, *other)]
-    checks = [one.check for one in failures if one.cell == cell and one.method in (label, "")]
-    failed = f"check failed: {checks[0]}" if checks else ""
-    if failed or band is None or not band.levels:
-        return Arm(cell, label, role, names, failed, None, (math.nan, math.nan), Interval(), Interval())
-    result = versus(records, band, cell, baseline, method, role)
-    by_seed = [{run.seed if run.pair is None else run.pair: run for run in runs} for runs in (base, other)]
-    pairs = [(one, by_seed[0][one.seed], by_seed[1][one.seed]) for one in result.pairs]
-
-    def axis(price: Callable[[Result], float], *same: str) -> Interval:
-        """The speedup where an image has a price; none where pairs differ in what must be the same."""
-        alike = [pair for pair in pairs if all(pair[1].start.get(key) == pair[2].start.get(key) for key in same)]
-        prices = [(one.d, price(b), price(a)) for one, b, a in alike]
-        d = np.array([d + math.log(b / a) for d, b, a in prices if b > 0 and a > 0])
-        return ratio(d) if len(d) == result.n else Interval()
-
-    logs = [np.array([getattr(one, side) for one in result.pairs]) for side in ("baseline", "arm")]
-    images = [math.exp(log.mean()) if pairs else math.nan for log in logs]
-    flops = axis(lambda run: number(run.start.get("flops")))
-    return Arm(cell, label, role, names, "", result, (images[0], images[1]), axis(pace, "device_name"), flops)
+    sides = [[one.baseline for one in result.pairs], [one.arm for one in result.pairs]]
+    images = [math.exp(np.mean(side)) if pairs else math.nan for side in sides]
+    alike = all(b.start.get("device_name") == a.start.get("device_name") for b, a in pairs)
+    seconds, flops = axis(pace) if alike else Interval(), axis(lambda run: number(run.start.get("flops")))
+    return replace(arm, images=(images[0], images[1]), seconds=seconds, flops=flops)
 
 
 def mean_interval(groups: Sequence[Array], alpha: float, cells: int | None = None) -> Interval:
@@ -105,8 +103,8 @@ def mean_interval(groups: Sequence[Array], alpha: float, cells: int | None = Non
     if min(sizes) < verdicts.INTERVAL_PAIRS:
         return Interval(mean)
     sds = [0.0 if np.ptp(group) <= TIE else float(group.std(ddof=1)) for group in groups]
-    error, freedom = map(float, standard_error(sds, sizes))
-    half = float(stats.t.ppf(1 - alpha / 2, freedom)) * error * len(groups) / many if error > 0 else 0.0
+    error, freedom = standard_error(sds, sizes)
+    half = float(half_width(error, freedom, alpha)) * len(groups) / many if error > 0 else 0.0
     return Interval(mean, mean - half, mean + half)
 
 
@@ -118,38 +116,33 @@ def pace(run: Result) -> float:
 def pools(records: Records, bands: Bands, compared: Sequence[Arm]) -> list[Pool]:
     """Every arm over its usable cells; where a check failed in one of them, there is a gap instead of a number."""
     methods = [method for method in records.suite.arms if method != records.suite.baseline]
-    unusable = [cell for cell, band in bands.items() if not band.usable]
     paired = [arm for arm in compared if arm.role == "paired"]
     mine = {method: {arm.cell: arm for arm in paired if arm.method == method} for method in methods}
-    gaps = {method: gap(those, bands) for method, those in mine.items()}
     results = {method: {cell: arm.result for cell, arm in mine[method].items() if arm.result} for method in methods}
-    whole = pooling.pool(results, unusable)
+    whole = pooling.pool(results, [cell for cell, band in bands.items() if not band.usable])
     found = []
-    for method in methods:
-        one = whole[method]
-        runs = sorted({run for cell, arm in mine[method].items() if cell in one.cells for run in arm.runs})
-        claim = verdicts.claim(one.low, one.high, CLAIMED, one.n, one.censored)
-        found.append(Pool(method, None if gaps[method] else one, gaps[method], "" if gaps[method] else claim, runs))
+    for method, one in whole.items():
+        runs = sorted({run for cell in one.cells for run in mine[method][cell].runs})
+        pairs = max(one.n, int(one.verdict == verdicts.POINTS))  # some cells may have pairs where another has none
+        claim = verdicts.claim(one.low, one.high, CLAIMED, pairs, one.censored)
+        why = gap(mine[method], bands)
+        found.append(Pool(method, None, why, "", runs) if why else Pool(method, one, "", claim, runs))
     return found
 
 
 def gap(those: Mapping[str, Arm], bands: Bands) -> str:
     """Why an arm has no number over cells; "" if it has."""
-    usable = {cell: arm for cell, arm in those.items() if cell in bands and bands[cell].usable}
-    failed = [f"{cell}: {arm.withheld}" for cell, arm in usable.items() if arm.withheld]
-    if failed:
+    usable = [cell for cell in those if cell in bands and bands[cell].usable]
+    late = [cell for cell in those if cell not in bands]
+    if failed := [f"{cell}: {those[cell].withheld}" for cell in usable if those[cell].withheld]:
         return "; ".join(failed)
     if not any(band.usable for band in bands.values()):
         return "; ".join(f"{cell}: {bands[cell].reason if cell in bands else NOT_FROZEN}" for cell in those)
-    late = [cell for cell in those if cell not in bands]
     return f"{', '.join(late)}: {NOT_FROZEN}" if late else ""
 
 
-NOT_FROZEN = "without a band yet: its pilots are not done"
-
-
 def null_test(bands: Bands, compared: Sequence[Arm]) -> pooling.NullTest | None:
-    """The one test of the null arm over the usable cells in which no check failed."""
+    """The one test of the null arm over the usable cells in which no check failed; None without a pair."""
     cells = {arm.cell: arm.result for arm in compared if arm.role == "null" and arm.result and bands[arm.cell].usable}
     return pooling.null_test(cells) if any(one.n for one in cells.values()) else None
 
@@ -157,27 +150,30 @@ def null_test(bands: Bands, compared: Sequence[Arm]) -> pooling.NullTest | None:
 def spreads(compared: Sequence[Arm]) -> list[Spread]:
     """The standard deviations of d of the noise floor, of every arm and of the null arm, per cell and over cells."""
     found = []
-    shown = [arm for arm in compared if arm.result and arm.result.n > 1]
-    for label in sorted(dict.fromkeys(arm.method for arm in shown), key=lambda name: (name != FLOOR, name == NULL)):
-        mine = [(arm.cell, arm.result) for arm in shown if arm.method == label and arm.result]
-        found += [Spread(cell, label, one.sd, one.n) for cell, one in mine]
-        whole = controls.spread([one for _, one in mine])
-        found += [Spread("all cells", label, whole, sum(one.n for _, one in mine))] * (len(mine) > 1)
+    several = [(arm.method, arm.cell, arm.result) for arm in compared if arm.result and arm.result.n > 1]
+    labels = dict.fromkeys(label for label, *_ in several)
+    for label in sorted(labels, key=lambda name: (name != FLOOR, name == NULL)):
+        mine = {cell: one for method, cell, one in several if method == label}
+        found += [Spread(cell, label, one.sd, one.n) for cell, one in mine.items()]
+        if len(mine) > 1:
+            pairs = sum(one.n for one in mine.values())
+            found.append(Spread("all cells", label, controls.spread(mine.values()), pairs))
     return found
 
 
-def positive_controls(records: Records, bands: Bands, compared: Sequence[Arm]) -> list[Control]:
-    """Pilots and baselines slowed down, against the unchanged null arm, over usable cells where no check failed."""
-    found = []
+def positive_controls(records: Records, bands: Bands, compared: Sequence[Arm]) -> dict[str, pooling.Pooled]:
+    """By factor: pilots and baselines slowed down, against the unchanged null arm, over sound usable cells."""
+    found = {}
+    usable = [arm.cell for arm in compared if arm.role == "null" and arm.result and bands[arm.cell].usable]
     for factor in controls.FACTORS:
         cells: dict[str, Comparison] = {}
-        for cell in (arm.cell for arm in compared if arm.role == "null" and arm.result and bands[arm.cell].usable):
+        for cell in usable:
             method, band = records.listed(cell, "null")[0].method, bands[cell]
-            pilots = [curve(run, run.seed) for run in records.found(cell, "pilot")]
+            pilots = list(map(curve, records.found(cell, "pilot")))
             base, null = (curves(records, cell, role, method) for role in ("paired", "null"))
             sd = math.nan if band.noise_sd is None else band.noise_sd
             one = controls.positive_control(pilots, base, null, band.budget, sd, factor)
             cells |= {cell: one} if one else {}
         if cells:
-            found.append(Control(factor, pooling.pool_cells(cells, ALPHA)))
+            found[f"{factor:g}"] = pooling.pool_cells(cells, ALPHA)
     return found

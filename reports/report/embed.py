@@ -23,8 +23,7 @@ from reports.records.suite_records import read
 from reports.report import reference
 from reports.report.build import build
 from reports.report.figures import figures
-from reports.report.page import put
-from reports.report.tables import table
+from reports.report.sections import put, table
 from reports.report.tree import Report
 
 WANTED = re.compile(
@@ -33,8 +32,6 @@ WANTED = re.compile(
     re.DOTALL,
 )
 WIDEST = 110  # characters of an embedded table
-
-Source = Callable[[str], Report]
 
 
 def latest(suite: str, root: Path | None) -> Report:
@@ -49,34 +46,27 @@ def latest(suite: str, root: Path | None) -> Report:
     return found
 
 
-def renew(text: str, home: Path, source: Source) -> tuple[str, dict[Path, str]]:
+def renew(text: str, home: Path, source: Callable[[str], Report]) -> tuple[str, dict[Path, str]]:
     """The text of a file in `home` with every table and figure made anew, and the files of its figures."""
     files: dict[Path, str] = {}
 
     def make(match: re.Match[str]) -> str:
-        report = source(match["suite"])
-        made = _table(report, match["name"]) if match["kind"] == "table" else _figure(report, match, home, files)
-        return f"{match['head']}{made}{match['end']}"
+        report, name, path = source(match["suite"]), match["name"], match["path"]
+        if match["kind"] == "table":
+            one = table(report, name)
+            made = f"{one.markdown()}\n{one.caption}"
+            if (width := max(map(len, one.markdown().splitlines()), default=0)) > WIDEST:
+                what = f"{name!r} of {report.suite} is {width} characters wide, more than {WIDEST}"
+                raise ValueError(f"table: {what}: choose a narrower one")
+        else:
+            drawn = {figure.name: figure for figure in figures(report)}
+            if name not in drawn or not path:
+                raise ValueError(f"figure: {name!r} needs a file and must be one of {', '.join(drawn)}")
+            files[Path(path)] = drawn[name].svg
+            made = f"![{f'{drawn[name].group} {drawn[name].title}'.strip()}]({os.path.relpath(path, home)})"
+        return f"{match['head']}\n{made}\n\n{match['end']}"
 
     return WANTED.sub(make, text), files
-
-
-def _table(report: Report, name: str) -> str:
-    made = table(report, name)
-    text = made.markdown()
-    if (width := max(map(len, text.splitlines()), default=0)) > WIDEST:
-        what = f"{name!r} of {report.suite} is {width} characters wide, more than {WIDEST}"
-        raise ValueError(f"table: {what}: choose a narrower one")
-    return f"\n{text}\n{made.caption}\n\n"
-
-
-def _figure(report: Report, match: re.Match[str], home: Path, files: dict[Path, str]) -> str:
-    drawn = {figure.name: figure for figure in figures(report)}
-    if match["name"] not in drawn or not match["path"]:
-        raise ValueError(f"figure: {match['name']!r} needs a file and must be one of {', '.join(drawn)}")
-    path, figure = Path(match["path"]), drawn[match["name"]]
-    files[path] = figure.svg
-    return f"\n![{figure.group} {figure.title}]({os.path.relpath(path, home)})\n\n".replace(" ]", "]")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,14 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in options.files:
             text, made = renew(path.read_text(encoding="utf-8"), path.parent, source)
             for file, content in {path: text, **made}.items():
-                if options.check and (not file.is_file() or file.read_text(encoding="utf-8") != content):
-                    stale.append(f"{file}: stale; call: make tables")
-                elif not options.check:
+                if not options.check:
                     put(file, content)
+                elif not file.is_file() or file.read_text(encoding="utf-8") != content:
+                    stale.append(file)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(*stale, sep="\n", end="\n" * bool(stale))
+    for file in stale:
+        print(f"{file}: stale; call: make tables")
     return int(bool(stale))
 
 

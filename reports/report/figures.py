@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -23,8 +24,8 @@ from reports.analysis.comparisons import Interval
 from reports.analysis.verdicts import SAME
 from reports.records.labels import bare
 from reports.report.formats import compact, finite, interval
-from reports.report.sections import Block, blocks
-from reports.report.tree import CLAIMED, FLOOR, NULL, PILOTS, Line, Report
+from reports.report.sections import SectionBlock, blocks
+from reports.report.tree import CLAIMED, FLOOR, NULL, PILOTS, Line, Report, speedup
 
 INK = "#123456"  # stands for the page's ink while matplotlib draws
 # Okabe and Ito's palette for the colour-blind, without its yellow, which white swallows.
@@ -36,6 +37,7 @@ INKED = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytic
 SETTINGS: Any = dict.fromkeys(INKED, INK)
 SETTINGS |= {"svg.fonttype": "none", "svg.hashsalt": "skipbench", "font.size": 11, "legend.frameon": False}
 SETTINGS |= {"axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.15, "axes.axisbelow": True}
+SETTINGS |= {"axes.titlesize": 9, "lines.markersize": 4.5}
 THEME = (
     "<style>.drawn{color:#1a1a1a}.drawn text{font-family:system-ui,'Segoe UI',Roboto,sans-serif!important}"
     "@media screen and (prefers-color-scheme:dark){.drawn{color:#e4e4e4}}</style>"
@@ -95,58 +97,56 @@ def _forest(report: Report) -> Drawn:
     rows: list[tuple[str, str, Interval, Interval | None]] = []  # name, method, 95 % interval, deciding interval
     for pool in report.pooled:
         if one := pool.result:
-            rows.append((f"{pool.method}, all cells", pool.method, one.descriptive, pool.shown))
-        rows += [(arm.cell, arm.method, arm.shown, None) for arm in report.comparisons if arm.method == pool.method]
-    rows += [(f"{NULL}, {arm.cell}", NULL, arm.shown, None) for arm in report.comparisons if arm.role == "null"]
+            rows.append((f"{pool.method}, all cells", pool.method, one.descriptive, speedup(pool)))
+        rows += [(arm.cell, arm.method, speedup(arm), None) for arm in report.comparisons if arm.method == pool.method]
+    rows += [(f"{NULL}, {arm.cell}", NULL, speedup(arm), None) for arm in report.comparisons if arm.role == "null"]
     if not (rows := [row for row in rows if finite(row[2].value)]):
         return
-    drawing, axes = _axes(0.28 * len(rows) + 0.8, [textwrap.fill(row[0], 26) for row in rows], 4.4)
-    drawn = [one for *_, shown, thin in rows for one in (shown, thin or shown)]
-    ends = [end for one in drawn for end in (one.value, *_ends(one)) if finite(end)]
-    _ratios(axes, min([*ends, 1 / SAME]), max([*ends, CLAIMED]))
+    drawing, axes = _row_axes(0.28, [textwrap.fill(row[0], 26) for row in rows], 4.4)
     axes.axvspan(1 / SAME, SAME, color=INK, alpha=0.07, linewidth=0)
+    axes.axvline(1, color=INK, linewidth=1)
     axes.axvline(CLAIMED, color=INK, linewidth=1.3, linestyle=":")
     for y, (_, method, shown, thin) in enumerate(rows):
-        look = style(method, report.arms)
-        axes.plot(_ends(shown), (y, y), color=look.colour, linewidth=6 if thin else 3, solid_capstyle="butt")
-        axes.plot(_ends(thin or shown), (y, y), color=look.colour, linewidth=1.4)
+        look, decides = style(method, report.arms), thin or shown
+        axes.plot((shown.low, shown.high), (y, y), color=look.colour, linewidth=6 if thin else 3, solid_capstyle="butt")
+        axes.plot((decides.low, decides.high), (y, y), color=look.colour, linewidth=1.4)
         axes.plot(shown.value, y, marker=look.marker, color=look.colour, markersize=10 if thin else 6)
+    drawn = np.array([list(vars(one).values()) for *_, shown, thin in rows for one in (shown, thin or shown)])
+    low, high = min(np.nanmin(drawn), 1 / SAME), max(np.nanmax(drawn), CLAIMED)
+    kept: list[float] = []  # so far apart that labels do not touch
+    for tick in (tick for tick in (1, CLAIMED, *RATIOS) if low <= tick <= high):
+        if all(abs(math.log(tick / other)) > 0.08 * math.log(high / low) for other in kept):
+            kept.append(tick)
+    _log(axes, "x", kept)
+    axes.set_xlim(low / 1.03, high * 1.03)
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(rows)), [interval(thin or shown) for *_, shown, thin in rows])
     right.tick_params(axis="y", length=0)
     right.spines["right"].set_visible(False)
-    for side in (axes, right):
-        for label, row in zip(side.get_yticklabels(), rows, strict=True):
-            label.set_fontweight("bold" if row[3] else "normal")
+    for label, row in zip([*axes.get_yticklabels(), *right.get_yticklabels()], rows * 2, strict=True):
+        label.set_fontweight("bold" if row[3] else "normal")
     axes.set_xlabel(f"speedup (right of 1: fewer images than {report.baseline})")
     axes.annotate("the paper's 1.5x", (CLAIMED, 1), (0, 4), ("data", "axes fraction"), "offset points", ha="center")
     yield "", _svg(drawing, "speedup of every method, over all cells and in each")
 
 
-def _ends(one: Interval) -> tuple[float, float]:
-    return one.low, one.high
-
-
 def _pairs(report: Report) -> Drawn:
     """Both runs of every pair, joined: images to the band."""
     for cell in report.cells:
-        arms = [arm for arm in report.comparisons if arm.cell == cell.cell and arm.role == "paired"]
-        rows = [(arm.method, pair) for arm in arms if arm.result for pair in arm.result.pairs]
+        arms = [arm for arm in report.comparisons if arm.cell == cell.cell and arm.role == "paired" and arm.result]
+        rows = [(arm.method, i, pair) for arm in arms if arm.result for i, pair in enumerate(arm.result.pairs)]
         if not rows:
             continue
-        firsts = [not i or rows[i - 1][0] != method for i, (method, _) in enumerate(rows)]
-        names = [method if first else "" for (method, _), first in zip(rows, firsts, strict=True)]
-        drawing, axes = _axes(0.16 * len(rows) + 0.8, names, 5.6)
-        for y, (method, pair) in enumerate(rows):
+        drawing, axes = _row_axes(0.16, [method * (not i) for method, i, _ in rows], 5.6)
+        for y, (method, i, pair) in enumerate(rows):
             look, both = style(method, report.arms), (math.exp(pair.baseline), math.exp(pair.arm))
-            if firsts[y] and y:
+            if y and not i:
                 axes.axhline(y - 0.5, color=INK, alpha=0.2, linewidth=0.8)
             axes.plot(both, (y, y), color=look.colour, linewidth=1.6)
             axes.plot(both[0], y, marker="o", color=INK, markersize=4)
             axes.plot(both[1], y, marker=look.marker, color=look.colour, markersize=6)
-        axes.set_xscale("log")
         axes.axvline(cell.tau, color=INK, linewidth=1, linestyle="--")
-        _ticks(axes.xaxis, [tick * 10**power for power in range(12) for tick in (1, 1.5, 2, 3, 5, 7)])
+        _log(axes, "x", [tick * 10**power for power in range(12) for tick in (1, 1.5, 2, 3, 5, 7)])
         axes.set_xlabel(f"training images to the band (round: {report.baseline})")
         yield cell.cell, _svg(drawing, f"images to the band of both runs of every pair, {cell.cell}")
 
@@ -154,52 +154,52 @@ def _pairs(report: Report) -> Drawn:
 ROWS: dict[str, Callable[[Report], Drawn]] = {"forest": _forest, "pairs": _pairs}
 
 
-def _lines(report: Report, block: Block) -> Drawn:
+def _lines(report: Report, block: SectionBlock) -> Drawn:
     """Lines with their bands, a figure per cell."""
+    cells = {cell.cell: cell for cell in report.cells}
     chosen = [line for line in report.lines if line.what in block.what.split()]
     for title in dict.fromkeys(line.cell for line in chosen):
-        lines = [line for line in chosen if line.cell == title]
-        lines = [line for line in lines if line.method not in (NULL, FLOOR, PILOTS)] or lines
-        drawing, axes = _axes(4.2)
+        every, cell = [line for line in chosen if line.cell == title], cells.get(title)
+        lines = [line for line in every if line.method not in (NULL, FLOOR, PILOTS)] or every
+        drawing = Drawing(figsize=(6.4, 4.2))
+        axes = drawing.add_subplot()
+        axes.grid()
         for i, line in enumerate(lines):
-            look = OTHERS[i % len(OTHERS)] if line.what == "gates" else style(line.method, report.arms)
-            _line(axes, line, look, block.bars)
-        cell = next((cell for cell in report.cells if cell.cell == title), None)
-        for axis, log in ((axes.xaxis, "x" in block.log), (axes.yaxis, "y" in block.log)):
-            if log:
-                getattr(axes, f"set_{axis.axis_name}scale")("log")
-                few = sorted({at for line in lines for at in line.x}) if axis is axes.xaxis else []
-                _ticks(axis, few if len(few) < 7 else ())
+            _line(
+                axes, line, OTHERS[i % len(OTHERS)] if line.what == "gates" else style(line.method, report.arms), block
+            )
+        at = sorted({x for line in lines for x in line.x})
+        for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+            if name in block.log:
+                _log(axes, name, at if name == "x" and len(at) < 7 else ())
             else:
-                whole = axis is axes.xaxis and all(at.is_integer() for line in lines for at in line.x)
+                whole = name == "x" and all(x.is_integer() for x in at)
                 axis.set_major_locator(MaxNLocator(7, integer=whole))
                 axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
         if block.what == "levels":
-            _ticks(axes.yaxis, RATIOS)
+            _log(axes, "y", RATIOS)
             axes.axhline(1, color=INK, linewidth=1)
             axes.set_ylim(min(axes.get_ylim()[0], 1 / SAME), max(axes.get_ylim()[1], SAME))
-        if block.what == "distance" and cell and cell.band and cell.band.levels:
-            axes.axhspan(cell.band.levels[-1], cell.band.levels[0], color=INK, alpha=0.1, linewidth=0)
+        if block.what == "distance" and cell:
+            if cell.band and cell.band.levels:
+                axes.axhspan(cell.band.levels[-1], cell.band.levels[0], color=INK, alpha=0.1, linewidth=0)
+            axes.set_title("\n".join(_doubts(report, lines)))
         axes.set_xlabel(block.x)
         axes.set_ylabel(cell.measure.name if block.y == "distance" and cell and cell.measure else block.y)
-        columns = 2 if max(len(one.name) for one in lines) > 18 else 3
-        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=columns)
-        axes.set_title("\n".join(_doubts(report, lines) if block.what == "distance" else []), fontsize=9)
+        columns = 2 if max(len(line.name) for line in lines) > 18 else 3
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=columns)
         yield title, _svg(drawing, f"{block.y} over {block.x}, {title}")
 
 
-def _line(axes: Axes, line: Line, look: Style, bars: bool) -> None:
-    if bars:
+def _line(axes: Axes, line: Line, look: Style, block: SectionBlock) -> None:
+    if block.bars:
         lows = [max(low, middle / 9) for low, middle in zip(line.low, line.middle, strict=True)]
         axes.vlines(line.x, lows, line.high, look.colour)
     else:
         axes.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.15, linewidth=0)
     more: Any = {"markerfacecolor": "none", "linewidth": 1} if line.what == "random" else {"linewidth": 1.8}
-    every = 1 + len(line.x) // 32
-    axes.plot(
-        line.x, line.middle, look.dash, color=look.colour, marker=look.marker, markersize=4.5, markevery=every,
-        label=line.name, **more,
-    )  # fmt: skip
+    more |= {"marker": look.marker, "markevery": 1 + len(line.x) // 32, "label": line.name}
+    axes.plot(line.x, line.middle, look.dash, color=look.colour, **more)
 
 
 def _doubts(report: Report, lines: Sequence[Line]) -> list[str]:
@@ -212,33 +212,21 @@ def _doubts(report: Report, lines: Sequence[Line]) -> list[str]:
     return said + ["not all over the same seeds: compare with care"] * uneven
 
 
-def _axes(height: float, rows: Sequence[str] = (), width: float = 6.4) -> tuple[Drawing, Axes]:
-    """An empty drawing, in inches; rows: names, from the top down, on the vertical axis."""
-    drawing = Drawing(figsize=(width, height))
+def _row_axes(height: float, names: Sequence[str], width: float) -> tuple[Drawing, Axes]:
+    """An empty drawing with a row per name, from the top down, of so many inches."""
+    drawing = Drawing(figsize=(width, height * len(names) + 0.8))
     axes = drawing.add_subplot()
-    axes.grid(axis="x" if rows else "both")
-    if rows:
-        axes.set_yticks(range(len(rows)), rows)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
     return drawing, axes
 
 
-def _ratios(axes: Axes, low: float, high: float) -> None:
-    """A horizontal axis of ratios with a line at 1, its ticks so far apart that labels do not touch."""
-    axes.set_xscale("log")
-    axes.set_xlim(low / 1.03, high * 1.03)
-    kept: list[float] = []
-    inside = [tick for tick in (1, CLAIMED, *RATIOS) if low <= tick <= high]
-    for tick in inside:
-        if all(abs(math.log(tick / other)) > 0.08 * math.log(high / low) for other in kept):
-            kept.append(tick)
-    _ticks(axes.xaxis, kept)
-    axes.axvline(1, color=INK, linewidth=1)
-
-
-def _ticks(axis: Any, ticks: Sequence[float] = ()) -> None:
-    """Readable ticks of a logarithmic axis: these, or 1, 2, 5 times powers of ten."""
+def _log(axes: Axes, name: str, ticks: Sequence[float] = ()) -> None:
+    """Make the x or y axis logarithmic, with readable ticks: these, or 1, 2, 5 times powers of ten."""
+    axis: Any = getattr(axes, f"{name}axis")
+    getattr(axes, f"set_{name}scale")("log")
     axis.set_major_locator(FixedLocator(list(ticks)) if ticks else LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
     axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
     axis.set_minor_locator(NullLocator())

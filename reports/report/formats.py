@@ -75,3 +75,8 @@ def seeds(numbers: Iterable[int]) -> str:
     """Which seeds, so that none reads as a count."""
     found = sorted(set(numbers))
     return f"seed{'s' * (len(found) > 1)} {', '.join(map(str, found))}" if found else DASH
+
+
+def progress(cell: Any) -> str:
+    """How far the distance fell in a cell."""
+    return f"{cell.cell}: progress: the distance at the end is {cell.progress:.2f} of that after a tenth of the budget"

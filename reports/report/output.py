@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.records.suite_records import Records, read, with_baseline
-from reports.report import checks
-from reports.report.build import build, run_row
-from reports.report.build import progress as fallen
-from reports.report.formats import plural
-from reports.report.sentences import PROGRESS, progressed
+from reports.report import checks, formats
+from reports.report.build import build, cell_row, run_row
+from reports.report.tree import CellRow
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = [
-    "run", "dataset", "backbone", "method", "seed", "role", "status", "images", "final_fid", "seconds", "params",
-    "flops",
-]  # fmt: skip
+COLUMNS = ["run", "dataset", "backbone", "method", "seed", "role"]  # of a listed run
+COLUMNS += ["status", "images", "final_fid", "seconds", "params", "flops"]  # of its result
 
 
 def write(root: Path | str, suite: str, out: Path | str | None = None, baseline: str | None = None) -> Path:
@@ -56,9 +51,9 @@ def check(root: Path | str, suite: str) -> list[str]:
     A trial concludes nothing; a tenth of a published budget is far down the curve.
     """
     records = read(root, suite)
-    short = _progress(records) if records.suite.scale == "mini" and not records.suite.trial else {}
-    late = [f"{progressed(*one)}; more than a third is too small a suite" for one in short.items() if one[1] > PROGRESS]
-    return [*map(str, checks.failures(records)), *late]
+    small = [cell for cell in _cells(records) if cell.too_small and records.suite.scale == "mini"]
+    late = [f"{formats.progress(cell)}; more than a third is too small a suite" for cell in small]
+    return [*map(str, checks.failures(records)), *late * (not records.suite.trial)]
 
 
 def agreement(root: Path | str, suite: str) -> tuple[list[str], str]:
@@ -70,22 +65,29 @@ def agreement(root: Path | str, suite: str) -> tuple[list[str], str]:
     if found.note:
         return [], f"not compared with the reference: {found.note}"
     inside = found.compared - len(found.outside)
-    return found.outside, f"{inside} of {plural(found.compared, 'speedup')} within the reference's interval"
+    return list(
+        found.outside
+    ), f"{inside} of {formats.plural(found.compared, 'speedup')} within the reference's interval"
 
 
 def missing(root: Path | str, suite: str) -> str:
     """How many runs of a suite are not there or not done; "" if none."""
     records = read(root, suite)
-    counts = {"missing": len(records.missing), "not finished": len(records.unfinished)}
-    return ", ".join(f"{n} of {plural(len(records.suite.runs), 'run')} {what}" for what, n in counts.items() if n)
+    counts, all_runs = {"missing": records.missing, "not finished": records.unfinished}, len(records.suite.runs)
+    return ", ".join(
+        f"{len(runs)} of {formats.plural(all_runs, 'run')} {what}" for what, runs in counts.items() if runs
+    )
 
 
 def progress(root: Path | str, suite: str) -> list[str]:
-    """One line per cell whose baselines are done: how far the distance fell, by which `check` judges a miniature."""
-    return [progressed(cell, ratio) for cell, ratio in _progress(read(root, suite)).items()]
+    """One line per cell whose baselines are done: how far the distance fell, by which `check` judges a miniature; and
+    how many of them no finite distance tells of."""
+    cells = _cells(read(root, suite))
+    unread = {cell.cell: formats.plural(len(cell.unread), "baseline") for cell in cells if cell.unread}
+    known = [formats.progress(cell) for cell in cells if formats.finite(cell.progress)]
+    return known + [f"{cell}: progress: {n} left out, without a finite distance" for cell, n in unread.items()]
 
 
-def _progress(records: Records) -> dict[str, float]:
-    """By cell, where there are pilots and complete baselines."""
-    found = {cell.name: fallen(records, cell) for cell in records.suite.cells if records.suite.seeds.pilots}
-    return {cell: ratio for cell, ratio in found.items() if math.isfinite(ratio)}
+def _cells(records: Records) -> list[CellRow]:
+    """What is known of the cells, where there are pilots."""
+    return [cell_row(records, cell, {}) for cell in records.suite.cells if records.suite.seeds.pilots]

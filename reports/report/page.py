@@ -13,9 +13,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from reports.records.suite_records import Records
-from reports.report import formats, sections
+from reports.report import formats
 from reports.report.figures import INK, Figure, figures, style
-from reports.report.tables import inline, tables
+from reports.report.sections import blocks, filled, inline, put, sections, tables
 from reports.report.tree import Report, encode
 
 HERE = Path(__file__).parent
@@ -28,22 +28,17 @@ def write(report: Report, records: Records, folder: Path) -> Path:
     for name in ("figures", "tables"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for table in made:
-        put(folder / "tables" / f"{table.name}.md", f"{inline(table.caption)}\n\n{table.markdown()}")
-        put(folder / "tables" / f"{table.name}.tex", table.latex())
-        put(folder / "tables" / f"{table.name}.csv", table.csv())
-    for figure in drawn:
-        put(folder / "figures" / f"{figure.name}.svg", figure.svg)
+        table.write(folder / "tables")
     groups: dict[str, list[Figure]] = {}
     for figure in drawn:
+        put(folder / "figures" / f"{figure.name}.svg", figure.svg)
         groups.setdefault(figure.group, []).append(figure)
-    content = {
-        "r": report, "figures": groups, "tables": {one.name: one for one in made}, "grids": grids(records, report),
-        "sections": [(one, sections.filled(one.prose, report)) for one in sections.sections() if one.shown(report)],
-        "captions": {block.figure: sections.filled(block.caption, report) for block in sections.blocks()},
-        "colours": {arm: style(arm, report.arms).colour.replace(INK, "currentColor") for arm in report.arms},
-    }  # fmt: skip
+    content = {"r": report, "figures": groups, "tables": {one.name: one for one in made}}
+    content["sections"] = [(one, filled(one.prose, report)) for one in sections() if one.shown(report)]
+    content["captions"] = {block.figure: filled(block.caption, report) for block in blocks()}
+    content["colours"] = {arm: style(arm, report.arms).colour.replace(INK, "currentColor") for arm in report.arms}
     put(folder / "report.md", render("page.md", **content))
-    put(folder / "index.html", render("page.html", **content))
+    put(folder / "index.html", render("page.html", grids=grids(records, report), **content))
     put(folder / "report.json", encode(report))  # last: by it `sync` knows a report that is whole
     return folder / "index.html"
 
@@ -89,11 +84,3 @@ def enlarged(path: Path) -> bytes:
         larger = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
         larger.save(out, "PNG", optimize=True)
         return out.getvalue()
-
-
-def put(path: Path, text: str) -> None:
-    """Write beside, then rename: whoever looks meanwhile sees the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

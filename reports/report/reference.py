@@ -12,7 +12,8 @@ from scipy import stats
 
 from reports.analysis.comparisons import Comparison
 from reports.analysis.verdicts import INTERVAL_PAIRS
-from reports.report import formats
+from reports.report.formats import ratio
+from reports.report.sections import put
 from reports.report.tree import Agreement, Report, decode, encode
 
 FOLDER = Path(__file__).parents[1] / "reference"
@@ -27,9 +28,7 @@ def load(suite: str) -> Report | None:
 
 def save(report: Report) -> Path:
     """Make a report the reference of its suite."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{report.suite}.json"
-    path.write_text(encode(report), encoding="utf-8")
+    put(path := FOLDER / f"{report.suite}.json", encode(report))
     return path
 
 
@@ -38,31 +37,28 @@ def agreement(report: Report) -> Agreement:
     try:
         reference = load(report.suite)
     except ValueError as error:
-        return Agreement(str(error), 0, [], True)
+        return Agreement(str(error), refused=True)
     if reference is None:
-        return Agreement("no reference", 0, [])
+        return Agreement("no reference")
     if {run.run for run in report.runs} != {run.run for run in reference.runs}:
         note = "the committed reference is of another configuration; make it again with: make tables"
-        return Agreement(note, 0, [], True)
+        return Agreement(note, refused=True)
     mine, theirs = _usable(report), _usable(reference)
-    both = [key for key in mine if key in theirs]
+    both, outside = [key for key in mine if key in theirs], []
     if not both:
-        return Agreement(f"no speedup that both have, of {INTERVAL_PAIRS} pairs or more", 0, [])
-    found = [_outside(*key, mine[key], theirs[key], LEVEL / len(both)) for key in both]
-    return Agreement("", len(both), [text for text in found if text])
+        return Agreement(f"no speedup that both have, of {INTERVAL_PAIRS} pairs or more")
+    for cell, method in both:
+        one, known = mine[cell, method], theirs[cell, method]
+        spread = known.sd.value * math.sqrt(1 / known.n + 1 / one.n)
+        half = float(stats.t.ppf(1 - LEVEL / len(both) / 2, known.n - 1)) * spread + 1e-9
+        low, high = math.exp(known.mean - half), math.exp(known.mean + half)
+        if not low <= one.speedup <= high:
+            around = f"the prediction interval [{low:.2f}, {high:.2f}] of the reference's {ratio(known.speedup)}"
+            outside.append(f"{cell}: reference: {method} is at {ratio(one.speedup)}, outside {around}.")
+    return Agreement("", len(both), tuple(outside))
 
 
 def _usable(report: Report) -> dict[tuple[str, str], Comparison]:
     """The comparisons with enough pairs, by cell and method."""
     arms = [arm for arm in report.comparisons if arm.role != "floor"]
     return {(arm.cell, arm.method): arm.result for arm in arms if arm.result and arm.result.n >= INTERVAL_PAIRS}
-
-
-def _outside(cell: str, method: str, mine: Comparison, known: Comparison, level: float) -> str:
-    """A sentence if a speedup lies outside the prediction interval, else ""."""
-    half = float(stats.t.ppf(1 - level / 2, known.n - 1)) * known.sd.value * math.sqrt(1 / known.n + 1 / mine.n)
-    low, high = math.exp(known.mean - half - 1e-9), math.exp(known.mean + half + 1e-9)
-    if low <= mine.speedup <= high:
-        return ""
-    around = f"the prediction interval [{low:.2f}, {high:.2f}] of the reference's {formats.ratio(known.speedup)}"
-    return f"{cell}: reference: {method} is at {formats.ratio(mine.speedup)}, outside {around}."

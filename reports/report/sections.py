@@ -1,19 +1,28 @@
-"""The one list of sections that the page and report.md follow, read from sections.yaml."""
+"""The one list of sections that page and report.md follow (sections.yaml), its texts filled in, and its tables."""
 
 from __future__ import annotations
 
 import functools
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import jinja2
 import yaml
+from pandas import DataFrame
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from reports.records.files import replacing
 from reports.report import formats
 from reports.report.tree import Report
 
+FILE = Path(__file__).with_name("sections.yaml")
 
-class Block(BaseModel):
+
+class SectionBlock(BaseModel):
     """A group of figures or a table with its caption; the rest says how lines are drawn, or the table's columns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,28 +47,97 @@ class Section(BaseModel):
     prose: str = ""
     folded: bool = False
     only: Literal["", "comparison", "stability"] = ""
-    blocks: tuple[Block | Literal["samples"], ...] = ()
+    blocks: tuple[SectionBlock | Literal["samples"], ...] = ()
 
     def shown(self, report: Report) -> bool:
         """Whether a report has the section."""
-        has = {"": True, "comparison": bool(report.seeds["pilots"]), "stability": report.stability is not None}
-        return has[self.only]
+        return {"": True, "comparison": report.compares, "stability": bool(report.probed)}[self.only]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. name: also of its files."""
+
+    name: str
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """Aligned Markdown; "" without rows."""
+        if not self.rows:
+            return ""
+        escaped = [[inline(text) for text in line] for line in (self.header, *self.rows)]
+        widths = [max(3, *map(len, column)) for column in zip(*escaped, strict=True)]
+        lines = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in escaped]
+        return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]) + "\n"
+
+    def latex(self) -> str:
+        """A booktabs tabular with its caption as a comment."""
+        table = DataFrame(self.rows, columns=self.header).to_latex(index=False, escape=True)
+        table = table.replace("→", r"$\to$").replace("–", "--")
+        return f"% {self.caption}\n% needs \\usepackage{{booktabs}}\n{table}"
+
+    def write(self, folder: Path, head: str = "") -> None:
+        """Write it to `folder` as Markdown, below a head or its caption; as LaTeX; and comma-separated."""
+        csv = DataFrame(self.rows, columns=self.header).to_csv(index=False, lineterminator="\n")
+        put(folder / f"{self.name}.md", f"{head or inline(self.caption)}\n\n{self.markdown()}")
+        put(folder / f"{self.name}.tex", self.latex())
+        put(folder / f"{self.name}.csv", csv)
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def inline(text: str) -> str:
+    """Text that cannot leave its cell in Markdown, nor become markup."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 @functools.cache
 def sections() -> tuple[Section, ...]:
     """All sections, in their order."""
-    content = yaml.safe_load(Path(__file__).with_name("sections.yaml").read_text(encoding="utf-8"))
-    return TypeAdapter(tuple[Section, ...]).validate_python(content)
+    return TypeAdapter(tuple[Section, ...]).validate_python(yaml.safe_load(FILE.read_text(encoding="utf-8")))
 
 
-def blocks() -> list[Block]:
+def blocks() -> list[SectionBlock]:
     """All blocks but sample grids, in their order."""
-    return [block for section in sections() for block in section.blocks if isinstance(block, Block)]
+    return [block for section in sections() for block in section.blocks if isinstance(block, SectionBlock)]
 
 
-def filled(text: str, report: Report) -> str:
-    """A text of sections.yaml with its words in braces filled in."""
-    distance = " or ".join(sorted({cell.measure.name for cell in report.cells if cell.measure})) or "Distance"
-    level = formats.percent(report.level, ".3g")
-    return text.format(baseline=report.baseline, null_method=report.null_method, level=level, distance=distance)
+def tables(report: Report) -> list[Table]:
+    """All tables, in the order of the sections."""
+    return [table(report, block.table) for block in blocks() if block.table]
+
+
+def table(report: Report, name: str) -> Table:
+    """One table; ValueError names the choices."""
+    known = {block.table: block for block in blocks() if block.table}
+    if name not in known:
+        raise ValueError(f"table: {name!r} is unknown; choose from {', '.join(known)}")
+    columns = [expression(column) for column in known[name].columns.values()]
+    found = [[column(r=report, x=entry) for column in columns] for entry in expression(known[name].of)(r=report) or ()]
+    rows = [[formats.DASH if value in (None, "") else str(value) for value in row] for row in found]
+    return Table(name, filled(known[name].caption, report), list(known[name].columns), rows)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """In which the texts and expressions of the data files stand: with the functions of `formats`; missing is empty."""
+    environment = jinja2.Environment(undefined=jinja2.ChainableUndefined)
+    environment.globals |= {**dict(inspect.getmembers(formats, inspect.isfunction)), "exp": math.exp}
+    return environment
+
+
+@functools.cache
+def expression(text: str) -> Callable[..., Any]:
+    """An expression over the report r and an entry x of it; missing is None."""
+    return _environment().compile_expression(text)
+
+
+def filled(text: str, report: Report, entry: Any = None) -> str:
+    """A text about the report r and an entry x of it, with what stands in braces filled in."""
+    return _environment().from_string(text).render(r=report, x=entry).strip()

@@ -16,37 +16,46 @@ import numpy as np
 from scipy import stats
 
 from reports.analysis.comparisons import Interval
+from reports.analysis.planning import ALPHA
 from reports.records.event_log import number
 from reports.records.reading import WINDOW
 from reports.records.suite_records import Records, Result
-from reports.report.tree import Correlation, Growth, Line, Probed, Stability, line
+from reports.report.compared import mean_interval
+from reports.report.tree import Growth, Line, Probed, line
 
 MEASURES = ("norm", "oscillation", "oscillation_relative")
-SWINGS = tuple(f"{name}_{what}" for name in ("feature", "gradient") for what in MEASURES)
-PROBES = (*SWINGS, "update_ratio", "input_sensitivity")
+PROBES = [f"{name}_{what}" for name in ("feature", "gradient") for what in MEASURES]
+PROBES += ["update_ratio", "input_sensitivity"]
 # Which prediction each quantity is set beside.
-PREDICTED = {"feature_start": "sum_squares", "feature_shallowest": "sum_squares", "feature_oscillation": "sum_squares"}
+PREDICTED = dict.fromkeys(("feature_start", "feature_shallowest", "feature_oscillation"), "sum_squares")
 PREDICTED |= {"gradient_oscillation": "sum_squares", "input_sensitivity": "bound"}
 EACH_BLOCK = "feature_norm_of_each_block"
 
+Correlations = dict[str, dict[str, float]]  # by cell ("mean": of all) and quantity
 
-def stability(records: Records) -> tuple[Stability | None, list[Line]]:
-    """The section of the report, and what its figures draw; None for a suite without probes."""
-    cells = [cell.name for cell in records.suite.cells]
-    found = {(cell, method): runs for cell in cells for method, runs in _alike(records, cell).items()}
-    if not found:
-        return None, []
-    rows = [_row(*key, runs) for key, runs in found.items()]
-    families = dict.fromkeys(family(row.cell) for row in rows)
-    both = [_growth(records, rows, name, arm) for name in families for arm in records.suite.arms]
-    growth = [one for one in both if one]
-    lines = [made for key, runs in found.items() for made in _lines(*key, runs)]
-    lines += [made for one in growth for made in _grown(one, rows)]
-    by_cell = {cell: [(row, found[cell, row.method]) for row in rows if row.cell == cell] for cell, _ in found}
-    each = [Correlation(cell, rho) for cell, those in by_cell.items() if (rho := _correlations(those))]
-    quantities = dict.fromkeys(name for one in each for name in one.rho)
-    means = {name: float(np.mean([one.rho[name] for one in each if name in one.rho])) for name in quantities}
-    return Stability(rows, growth, each + [Correlation("mean", means)] * (len(each) > 1)), lines
+
+def stability(records: Records) -> tuple[list[Probed], list[Growth], Correlations, list[Line]]:
+    """What the probes of every arm in every cell say, and what their figures draw; empty for a suite without probes."""
+    runs = {
+        (cell.name, arm): those for cell in records.suite.cells for arm, those in _alike(records, cell.name).items()
+    }
+    rows = {key: _row(*key, those) for key, those in runs.items()}
+    cells = list(dict.fromkeys(cell for cell, _ in runs))
+    growth: list[Growth] = []
+    lines = [made for key, those in runs.items() for made in _lines(*key, those)]
+    for name in dict.fromkeys(map(family, cells)):
+        for method in records.suite.arms:
+            mine = [row for row in rows.values() if (family(row.cell), row.method) == (name, method)]
+            if found := _growth(records, mine, name, method):
+                growth.append(found)
+                lines += _grown(found, mine)
+    fixed = {cell: [(rows[key], runs[key]) for key in runs if key[0] == cell and rows[key].kappas] for cell in cells}
+    correlations = {cell: rho for cell, those in fixed.items() if (rho := _correlations(those))}
+    if len(correlations) > 1:
+        quantities = dict.fromkeys(name for rho in correlations.values() for name in rho)
+        by_quantity = {name: [rho[name] for rho in correlations.values() if name in rho] for name in quantities}
+        correlations["mean"] = {name: float(np.mean(values)) for name, values in by_quantity.items()}
+    return list(rows.values()), growth, correlations, lines
 
 
 def family(cell: str) -> str:
@@ -85,14 +94,6 @@ def exponents(records: Records, name: str, method: str, growing: str) -> dict[in
             points.setdefault(run.seed, []).append((run.start["skips"], norm))
     whole = {seed: those for seed, those in sorted(points.items()) if len(those) == len(cells)}
     return {seed: _slope(those) for seed, those in whole.items() if len({skips for skips, _ in those}) > 1}
-
-
-def over_seeds(values: Sequence[float]) -> Interval:
-    """The mean of numbers, one per seed, with a 95 % t interval from two on."""
-    if len(values) < 2 or not np.ptp(values) > 0:
-        return Interval(float(np.mean(values))) if values else Interval()
-    ends = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    return Interval(float(np.mean(values)), float(ends.low), float(ends.high))
 
 
 def _alike(records: Records, cell: str) -> dict[str, list[Result]]:
@@ -169,37 +170,34 @@ def _lines(cell: str, method: str, runs: list[Result]) -> Iterator[Line]:
 
 def _growth(records: Records, rows: Sequence[Probed], name: str, method: str) -> Growth | None:
     found = {growing: list(exponents(records, name, method, growing).values()) for growing in GROWING}
-    mine = [row for row in rows if family(row.cell) == name and row.method == method]
-    if not found["late"]:
+    if not (n := len(found["late"])):
         return None
-    predicted = [(row.skips, math.sqrt(row.sum_squares)) for row in mine if row.sum_squares > 0]
-    runs = [run for row in mine for run in row.runs]
-    slopes = {growing: over_seeds(values) for growing, values in found.items()}
-    return Growth(name, method, len(found["late"]), _slope(predicted) if predicted else math.nan, slopes, runs)
+    predicted = [(row.skips, math.sqrt(row.sum_squares)) for row in rows if row.sum_squares > 0]
+    slopes = {key: mean_interval([np.array(those)], ALPHA) if those else Interval() for key, those in found.items()}
+    runs = [run for row in rows for run in row.runs]
+    return Growth(name, method, n, _slope(predicted) if predicted else math.nan, slopes, runs)
 
 
 def _grown(one: Growth, rows: Sequence[Probed]) -> Iterator[Line]:
     """The norm over the number of skips, at the initial weights and late."""
     for key, title in (("feature_start", f"{one.family}, at the start"), ("feature_shallowest", one.family)):
-        mine = [row for row in rows if (family(row.cell), row.method) == (one.family, one.method)]
-        points = [(row.skips, row.values[key]) for row in mine if row.values[key] > 0]
-        if points:
+        if points := [(row.skips, row.values[key]) for row in rows if row.values[key] > 0]:
             x, y = zip(*points, strict=True)
             yield line(title, one.method, "growth", x, (y, y, y), [one.n] * len(x), one.runs)
 
 
 def _correlations(those: Sequence[tuple[Probed, list[Result]]]) -> dict[str, float]:
-    """By quantity. Each block: over arms and blocks i, of sum_{j=i..N} kappa_j^2 with the norm of block i."""
-    fixed = [(row, np.array(row.kappas), runs) for row, runs in those if row.kappas]
-    pairs = {
-        quantity: [(getattr(row, prediction), row.values[quantity]) for row, *_ in fixed]
-        for quantity, prediction in PREDICTED.items()
-    }
-    blocks = [np.array([_blocks(run, "feature_norm") for run in runs], dtype=float) for *_, runs in fixed]
-    if all(one.ndim == 2 and one.shape[1] == len(kappas) for one, (_, kappas, _) in zip(blocks, fixed, strict=True)):
-        sums = [np.square(kappas)[::-1].cumsum()[::-1] for _, kappas, _ in fixed]
-        norms = [np.exp(np.log(one).mean(0)) for one in blocks]
-        pairs[EACH_BLOCK] = [pair for both in zip(sums, norms, strict=True) for pair in zip(*both, strict=True)]
-    known = {name: np.array(points).T for name, points in pairs.items() if len(fixed) > 2}
-    known = {name: both for name, both in known.items() if np.isfinite(both).all() and np.ptp(both[1]) > 0}
-    return {name: float(stats.spearmanr(*both).statistic) for name, both in known.items()}
+    """By quantity, over the arms with fixed factors. Each block: over arms and blocks i, of sum_{j=i..N} kappa_j^2 with
+    the norm of block i."""
+    found: dict[str, float] = {}
+    for quantity, prediction in PREDICTED.items():
+        values = [row.values[quantity] for row, _ in those]
+        if len(those) > 2 and np.isfinite(values).all() and len(set(values)) > 1:
+            found[quantity] = float(stats.spearmanr([getattr(row, prediction) for row, _ in those], values).statistic)
+    blocks = [np.array([_blocks(run, "feature_norm") for run in runs], dtype=float) for _, runs in those]
+    sums = [np.square(row.kappas or [])[::-1].cumsum()[::-1] for row, _ in those]
+    same = all(one.ndim == 2 and one.shape[1] == len(mine) for one, mine in zip(blocks, sums, strict=True))
+    if len(those) > 2 and same:
+        norms = [stats.gmean(one) for one in blocks]
+        found[EACH_BLOCK] = float(stats.spearmanr(np.concatenate(sums), np.concatenate(norms)).statistic)
+    return found

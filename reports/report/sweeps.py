@@ -17,11 +17,11 @@ from reports.analysis.verdicts import INTERVAL_PAIRS
 from reports.records.suite_records import read
 from reports.report import compared, formats
 from reports.report.build import build
-from reports.report.page import put, render
-from reports.report.tables import Table
-from reports.report.tree import Arm, Pool, Report, encode
+from reports.report.page import render
+from reports.report.sections import Table, put
+from reports.report.tree import Arm, Pool, Report, encode, speedup
 
-_Side = tuple[Arm | Pool, dict[str, dict[int, float]]]  # and its log ratios by cell and seed
+_Side = tuple[Arm | Pool, dict[str, dict[int, float]], str]  # its log ratios by cell and seed, its verdict
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,23 @@ def compare_sweeps(
     caption = f"First: {names[0]}. Second: {names[1]}. Ratio: speedup of the second over the first, at 1 - .05 / rows."
     header = ["cell", "method", "first", "second", "ratio", "difference"]
     table = Table("sweeps", caption, header, [_told(row) for row in found.rows])
+    table.write(folder, f"# {found.first} against {found.second}\n\n{found.verdict}")
     put(folder / "sweeps.json", encode(found))
-    put(folder / "sweeps.md", f"# {found.first} against {found.second}\n\n{found.verdict}\n\n{table.markdown()}")
-    put(folder / "sweeps.csv", table.csv())
-    put(folder / "sweeps.tex", table.latex())
     put(folder / "index.html", render("sweeps.html", c=found, table=table))
     return folder / "index.html"
 
 
 def contrast(first: Report, second: Report, name: str, other: str) -> Contrast:
     """Both reports, arm by arm. On common seeds the difference is paired, else it is Welch's."""
-    mine, theirs = _sides(first), _sides(second)
+    mine, theirs, rows = _sides(first), _sides(second), []
     keys = [key for key in mine if key in theirs]
     if not keys:
         raise ValueError(f"suites: {first.suite!r} and {second.suite!r} have no cell and method in common")
-    scales = first.scale, second.scale
-    rows = [_row(*key, (mine[key], theirs[key]), scales, ALPHA / len(keys)) for key in keys]
+    for cell, method in keys:
+        (one, logs, word), (two, others, other_word) = mine[cell, method], theirs[cell, method]
+        ratio, how = difference([(logs[at], others[at]) for at in logs if at in others], ALPHA / len(keys))
+        differs, runs = bool(ratio.low > 1 or ratio.high < 1), sorted({*one.runs, *two.runs})
+        rows.append(Row(cell, method, speedup(one), speedup(two), [word, other_word], ratio, how, differs, runs))
     bands = [(a.cell, a.band, b.band) for a in first.cells for b in second.cells if a.cell == b.cell]
     both = [(cell, np.array(a.levels), np.array(b.levels)) for cell, a, b in bands if a and b]
     moved = [cell for cell, a, b in both if len(a) != len(b) or not np.allclose(a, b)]
@@ -92,20 +93,13 @@ def _sides(report: Report) -> dict[tuple[str, str], _Side]:
     """What a report says, by cell ("all cells" first) and method."""
     arms = {(arm.cell, arm.method): arm for arm in report.comparisons if arm.role != "floor"}
     logs = {key: {one.seed: one.d for one in arm.result.pairs} if arm.result else {} for key, arm in arms.items()}
-    over: dict[tuple[str, str], _Side] = {}
-    for pool in report.pooled:
-        cells = pool.result.cells if pool.result else ()
-        over["all cells", pool.method] = pool, {cell: logs[cell, pool.method] for cell in cells}
-    return over | {key: (arm, {arm.cell: logs[key]}) for key, arm in arms.items()}
-
-
-def _row(cell: str, method: str, sides: tuple[_Side, _Side], scales: Sequence[str], alpha: float) -> Row:
-    (first, mine), (second, theirs) = sides
-    ratio, how = difference([(mine[one], theirs[one]) for one in mine if one in theirs], alpha)
-    both = zip((first, second), scales, strict=True)
-    words = [formats.scaled(one.result.verdict, at) if one.result else one.withheld or "no band" for one, at in both]
-    differs, runs = bool(ratio.low > 1 or ratio.high < 1), sorted({*first.runs, *second.runs})
-    return Row(cell, method, first.shown, second.shown, words, ratio, how, differs, runs)
+    sides: dict[tuple[str, str], Arm | Pool] = {("all cells", pool.method): pool for pool in report.pooled}
+    found: dict[tuple[str, str], _Side] = {}
+    for key, one in (sides | arms).items():
+        cells = (one.cell,) if isinstance(one, Arm) else one.result.cells if one.result else ()
+        word = formats.scaled(one.result.verdict, report.scale) if one.result else one.withheld or "no band"
+        found[key] = one, {cell: logs[cell, one.method] for cell in cells}, word
+    return found
 
 
 def difference(cells: Sequence[tuple[dict[int, float], dict[int, float]]], alpha: float) -> tuple[Interval, str]:

@@ -11,9 +11,9 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter
 
@@ -21,11 +21,13 @@ from reports.analysis.bands import Band
 from reports.analysis.comparisons import Comparison, Interval
 from reports.analysis.pooling import NullTest, Pooled
 from reports.records.files import read_json
+from reports.records.reading import PROTOCOL
 from reports.records.suite_records import Listed
 
-SCHEMA = 3  # version of this tree
+SCHEMA = 4  # version of this tree
 CLAIMED = 1.5  # the speedup of the paper's abstract
 NULL, FLOOR, PILOTS = "null arm", "noise floor", "pilots"  # how the report calls runs of these roles
+NO_INTERVAL = Interval()
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellRow:
     """What belongs to a cell, a dataset with a backbone, and to no arm."""
 
     cell: str  # dataset/backbone
@@ -69,24 +71,14 @@ class Cell:
     state: str  # "usable", or why the cell is in no pooled number
     measure: Measure | None  # null as long as no run has begun
     progress: float  # mean over baselines: distance at the end over that after a tenth of the budget
+    too_small: bool  # whether that progress is above a third, too little training to say much
+    unread: list[str]  # complete baselines that are not in it, for want of a finite distance
     noise: float  # coefficient of variation of an evaluation over sampling seeds, mean over the pilots
-    runs: list[str]  # that the numbers of this entry were made from
-
-
-class Shown:
-    """What has a speedup, or a reason why not."""
-
-    result: Any  # null: withheld, or no band yet
-
-    @property
-    def shown(self) -> Interval:
-        """The speedup with its interval; nan where there is none."""
-        one = self.result
-        return Interval(one.speedup, one.low, one.high) if one else Interval()
+    runs: list[str]  # that the noise was measured on
 
 
 @dataclass(frozen=True)
-class Arm(Shown):
+class Arm:
     """An arm, the null arm or the noise floor in a cell, compared with the baseline."""
 
     cell: str  # dataset/backbone
@@ -95,13 +87,13 @@ class Arm(Shown):
     runs: list[str]  # of both sides
     withheld: str  # the failed check for which no number is shown; "" if numbers are shown
     result: Comparison | None  # null: withheld, or no band yet
-    images: tuple[float, float]  # to the band, geometric means of baseline and arm
-    seconds: Interval  # the speedup in training seconds at each run's mean pace, 95 %
-    flops: Interval  # the speedup in floating-point operations, 95 %
+    images: tuple[float, float] = (math.nan, math.nan)  # to the band, geometric means of baseline and arm
+    seconds: Interval = NO_INTERVAL  # the speedup in training seconds at each run's mean pace, 95 %
+    flops: Interval = NO_INTERVAL  # the speedup in floating-point operations, 95 %
 
 
 @dataclass(frozen=True)
-class Pool(Shown):
+class Pool:
     """An arm over all usable cells."""
 
     method: str  # label of the arm
@@ -122,14 +114,6 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Control:
-    """The positive control over the usable cells: baselines slowed down by a factor, against the unchanged null arm."""
-
-    factor: float  # of the images
-    result: Pooled  # what comes out
-
-
-@dataclass(frozen=True)
 class Line:
     """Something over something, of an arm in a cell: what the figures draw."""
 
@@ -146,7 +130,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Run(Listed):
+class RunRow(Listed):
     """One listed run, as suite.json has it, and its result."""
 
     status: str = "missing"  # missing, running, stopped, failed, complete or diverged: see `State`
@@ -158,15 +142,6 @@ class Run(Listed):
     flops: float | None = None  # forward pass of one image
     final_fid: float = math.nan  # distance at the full budget
     unread: int = 0  # evaluations without a finite distance
-
-
-@dataclass(frozen=True)
-class CheckRow:
-    """One check."""
-
-    check: str  # its name
-    rule: str  # what must hold
-    failed: int  # number of failures
 
 
 @dataclass(frozen=True)
@@ -199,7 +174,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Claim:
+class ClaimRow:
     """A claim of the paper about a method, and what the suite says of it."""
 
     id: str  # name of the claim
@@ -246,38 +221,21 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """Spearman's correlations of the theory's predictions with what was measured, over the arms with fixed factors."""
-
-    cell: str  # dataset/backbone; "mean" over the cells
-    rho: dict[str, float]  # by quantity
-
-
-@dataclass(frozen=True)
-class Stability:
-    """What the probes of a suite say."""
-
-    rows: list[Probed]  # per cell and arm
-    growth: list[Growth]  # per family and arm
-    correlations: list[Correlation]  # per cell, then over cells
-
-
-@dataclass(frozen=True)
 class Agreement:
     """Agreement with the committed result of this suite."""
 
     note: str  # why nothing was compared; "" if something was
-    compared: int  # number of speedups
-    outside: list[str]  # a sentence per speedup outside its prediction interval
+    compared: int = 0  # number of speedups
+    outside: tuple[str, ...] = ()  # a sentence per speedup outside its prediction interval
     refused: bool = False  # whether the reference is of another configuration or schema
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """report.json."""
 
-    schema: int  # version of this tree
-    protocol: int  # version of the measurement protocol
+    schema: int = SCHEMA  # version of this tree
+    protocol: int = PROTOCOL  # version of the measurement protocol
     suite: str  # name of its folder
     title: str  # of the suite
     scale: str  # mini or full
@@ -286,37 +244,44 @@ class Report:
     arms: list[str]  # labels, the baseline among them
     seeds: dict[str, list[int]]  # by role
     level: float  # of the deciding intervals: 1 - .05 / number of planned arms
-    banner: str  # "" unless the null arm failed
-    question: str  # what the suite asks
-    answers: list[Note]  # one per arm
+    banner: str = ""  # "" unless the null arm failed
+    question: str = ""  # what the suite asks
+    answers: list[Note] = field(default_factory=list)  # one per arm
     notes: list[Note]  # what stands in the way of the answers, and the rest that holds
-    cells: list[Cell]  # per dataset and backbone
+    cells: list[CellRow]  # per dataset and backbone
     comparisons: list[Arm]  # per cell: every arm, the null arm, the noise floor
     pooled: list[Pool]  # per arm
     null: NullTest | None  # the null arm over cells; null: none of its runs can be compared
     spreads: list[Spread]  # per cell and over cells
-    controls: list[Control]  # the positive control, per factor
+    controls: dict[str, Pooled]  # positive control: baselines slowed by a factor, against the unchanged null arm
     lines: list[Line]  # what the figures draw
-    checks: list[CheckRow]  # all of them
+    checks: dict[str, str]  # what must hold, by the name of the check
     failures: list[Failure]  # of checks
     missing: list[str]  # listed runs that have not begun
     diverged: list[str]  # runs that ended in a loss that is not finite
-    runs: list[Run]  # every listed run
+    runs: list[RunRow]  # every listed run
     networks: list[Network]  # per cell and method
-    claims: list[Claim]  # of the paper, judged; empty against another baseline
-    stability: Stability | None  # what probes measured; null for a suite without them
+    claims: list[ClaimRow]  # of the paper, judged; empty against another baseline
+    probed: list[Probed]  # per cell and arm, what its probes measured; empty without probes, as the next two
+    growth: list[Growth]  # of norms with depth, per family and arm
+    correlations: dict[str, dict[str, float]]  # Spearman's, theory and measurement, by cell (or mean), quantity
     made: dict[str, str]  # how it was made, each value once
-    reference: Agreement  # with the committed result
+    reference: Agreement = Agreement("not compared with another baseline")  # with the committed result
+
+    @property
+    def compares(self) -> bool:
+        """Whether it is a suite of comparisons: one of measurements has no pilots."""
+        return bool(self.seeds["pilots"])
 
 
-Kind = TypeVar("Kind")
-Numbers = Sequence[float]
+def speedup(one: Arm | Pool) -> Interval:
+    """The speedup with its interval; nan where there is none."""
+    return Interval(one.result.speedup, one.result.low, one.result.high) if one.result else Interval()
 
 
 def line(
-    cell: str, method: str, what: str, x: Numbers, three: Sequence[Numbers], seeds: list[int], runs: list[str],
-    name: str = "",
-) -> Line:  # fmt: skip
+    cell: str, method: str, what: str, x: Sequence[float], three: Any, seeds: list[int], runs: list[str], name: str = ""
+) -> Line:
     """A line from its middle, low and high values, to the six digits that a figure shows."""
     middle, low, high = ([float(f"{value:.6g}") for value in values] for values in three)
     return Line(cell, method, what, name or method, list(map(float, x)), middle, low, high, seeds, runs)
@@ -337,26 +302,23 @@ def encode(content: object) -> str:
 def decode(path: Any) -> Report:
     """The tree in a file; ValueError, one line, if it is of another schema."""
     content = read_json(path)
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else content
+    if (found := content.get("schema") if isinstance(content, dict) else content) != SCHEMA:
         raise ValueError(f"{path}: schema {found!r}, this reader knows {SCHEMA}; make it again with: make tables")
-    return restore(Report, content)
+    return restore(Report, content)  # type: ignore[no-any-return]
 
 
-def restore(kind: type[Kind], value: Any) -> Kind:
+def restore(kind: Any, value: Any) -> Any:
     """What `encode` wrote, as its type says: null is nan where a number belongs."""
-    found: Any = value
     origin, inner = get_origin(kind), get_args(kind)
     if kind is float:
-        found = math.nan if value is None else float(value)
-    elif dataclasses.is_dataclass(kind):
-        found = kind(**{key: restore(hint, value[key]) for key, hint in get_type_hints(kind).items()})
-    elif origin is tuple and inner[-1] is not Ellipsis:
-        found = tuple(restore(one, item) for one, item in zip(inner, value, strict=True))
-    elif origin in (list, tuple):
-        found = origin(restore(inner[0], item) for item in value)
-    elif origin is dict:
-        found = {key: restore(inner[1], item) for key, item in value.items()}
-    elif origin is UnionType and value is not None:
-        found = restore(inner[0], value)
-    return found  # type: ignore[no-any-return]
+        return math.nan if value is None else float(value)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return kind(**{key: restore(hint, value[key]) for key, hint in get_type_hints(kind).items()})
+    if origin is UnionType:
+        return None if value is None else restore(inner[0], value)
+    if origin is dict:
+        return {key: restore(inner[1], item) for key, item in value.items()}
+    if origin in (list, tuple):
+        kinds = inner if origin is tuple and inner[-1] is not Ellipsis else inner[:1] * len(value)
+        return origin(map(restore, kinds, value))
+    return value

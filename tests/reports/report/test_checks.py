@@ -117,6 +117,20 @@ def test_a_miniature_cell_must_have_fallen_to_a_third(tmp_path, scale, more, ref
     assert found == ([f"{said}; more than a third is too small a suite"] if refused else [])
 
 
+def test_a_last_distance_that_is_not_finite_hides_no_progress(tmp_path):
+    """The other baselines tell it, and that one is left out is said."""
+
+    def edit(cfg, fid):
+        one = cfg["role"] == "paired" and cfg["label"] == "none" and cfg["spec"]["seed"] == 0
+        return np.append(np.geomspace(100, 40, len(fid) - 1), np.nan if one else 40.0)
+
+    synthetic.suite(tmp_path, {"constant": 1.0}, n=3, edit=edit, cells=("digits/uvit-xs",))
+    left_out = "digits/uvit-xs: progress: 1 baseline left out, without a finite distance"
+    assert reports.progress(tmp_path, "s")[1] == left_out and "is 0.40 of that" in reports.progress(tmp_path, "s")[0]
+    assert any("more than a third" in line for line in reports.check(tmp_path, "s"))
+    assert any(note.text.startswith(left_out) for note in build(read(tmp_path, "s")).notes)
+
+
 def test_a_failed_check_keeps_an_arm_out_of_the_curves(folder):
     synthetic.change(find(folder, ARM), lambda r: [e.update(samples=256) for e in r["evaluations"]])
     page = reports.write(folder.parent, "s")

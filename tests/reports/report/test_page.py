@@ -15,7 +15,7 @@ import test_stability
 from PIL import Image
 
 import reports
-from reports.report import sections, tables, tree
+from reports.report import sections, tree
 from reports.report.figures import style
 from reports.report.page import enlarged
 
@@ -43,11 +43,11 @@ def test_every_column_of_every_table_has_something_to_say(whole):
     """An expression that names nothing would be a column of dashes."""
     report = tree.decode(whole / "report" / "report.json")
     silent = {"missing", "diverged", "one dataset left out", "runs", "figures from outside"}
-    for table in tables.tables(report):
+    for table in sections.tables(report):
         for i, column in enumerate(table.header):
             texts = {row[i] for row in table.rows}
             assert column in silent or not table.rows or texts != {"–"}, (table.name, column)
-    empty = {table.name for table in tables.tables(report) if not table.rows}
+    empty = {table.name for table in sections.tables(report) if not table.rows}
     assert empty == {"measured", "growth", "growth-mean", "probed", "responses", "correlations", "failures"}
 
 
@@ -158,11 +158,11 @@ def test_a_store_of_a_part_of_the_images_is_said(tmp_path, whole):
 def test_seeds_are_named_as_seeds(tmp_path):
     edit = lambda cfg, fid: None if cfg["label"] == "constant" and cfg["spec"]["seed"] in (2, 4) else fid
     report = synthetic.built(tmp_path, {"constant": 1.2}, cells=("digits/uvit-xs",), edit=edit)
-    found = tables.table(report, "details")
+    found = sections.table(report, "details")
     row = dict(zip(found.header, found.rows[0], strict=True))
     assert row["missing"] == "seeds 2, 4" and row["diverged"] == "–"
     with pytest.raises(ValueError, match="table: 'nothing' is unknown; choose from measured, measures, growth"):
-        tables.table(report, "nothing")
+        sections.table(report, "nothing")
 
 
 def test_a_hostile_method_name_stays_text(tmp_path):

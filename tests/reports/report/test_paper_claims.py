@@ -232,7 +232,8 @@ MINE = {
     "source": "here",
     "tag": "U",
     "test": "speedup",
-    "number": 1.2,
+    "about": 1.2,
+    "rule": "About.",
     "methods": ["constant"],
 }
 
@@ -253,12 +254,15 @@ def test_a_claim_is_added_without_code(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"test": "guess"}, "claims.yaml: C-mine: .*'guess' .* expected tags: 'speedup', 'lower', 'order'"),
+        (
+            {"test": "guess"},
+            "claims.yaml: C-mine: .*'guess' .* expected tags: 'speedup', 'ratio', 'exponent', 'parameters'",
+        ),
         ({"tag": "X"}, "claims.yaml: C-mine: speedup.tag: Input should be 'V', 'C' or 'U'"),
-        ({"number": None}, "claims.yaml: C-mine: speedup.number: Field required"),
+        ({"rule": None}, "claims.yaml: C-mine: speedup.rule: Field required"),
         ({"source": None}, "claims.yaml: C-mine: speedup.source: Field required"),
         ({"nubmer": 3}, "claims.yaml: C-mine: speedup.nubmer: Extra inputs are not permitted"),
-        ({"id": "C-speed"}, "claims.yaml: id 'C-speed' is given twice"),
+        ({"id": "C-speed"}, "claims.yaml: claims: id 'C-speed' is given twice"),
     ],
 )
 def test_a_bad_claim_is_one_line(tmp_path, change, message):

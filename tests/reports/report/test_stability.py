@@ -115,7 +115,7 @@ def judged(folder):
 
 
 def test_exponents_are_recovered(report):
-    found = {one.method: one for one in report.stability.growth}
+    found = {one.method: one for one in report.growth}
     for method, (exponent, _) in ARMS.items():
         late, start = (found[method].exponents[key] for key in ("late", "start"))
         assert (
@@ -148,8 +148,7 @@ def test_an_exponent_needs_every_depth_of_a_seed(tmp_path):
 
 
 def test_rows_correlations_and_lines(report):
-    found = report.stability
-    row = next(one for one in found.rows if one.cell == "digits/uvit-xs" and one.method == "constant(kappa=0.5)")
+    row = next(one for one in report.probed if one.cell == "digits/uvit-xs" and one.method == "constant(kappa=0.5)")
     assert (
         row.sum_squares == 1 + 0.25 + 0.0625 + 0.015625
         and row.bound == 1 + 0.5 + 0.25 + 0.125 + 1
@@ -159,12 +158,12 @@ def test_rows_correlations_and_lines(report):
         "update_ratio"
     ] == pytest.approx(0.001)
     assert row.largest_spike == 1 and row.spikes == 0
-    *cells, mean = found.correlations
-    assert mean.cell == "mean" and len(cells) == 3
-    for one in cells:
-        each = one.rho.pop("feature_norm_of_each_block")
-        assert 0.5 < each < 1 and set(one.rho.values()) == {1.0} and len(one.rho) == 5
-    assert mean.rho["feature_shallowest"] == 1.0 and len(mean.rho) == 6
+    *cells, mean = report.correlations.items()
+    assert mean[0] == "mean" and len(cells) == 3
+    for _, rho in cells:
+        each = {**rho}.pop("feature_norm_of_each_block")
+        assert 0.5 < each < 1 and sorted({*rho.values()} - {each}) == [1.0] and len(rho) == 6
+    assert mean[1]["feature_shallowest"] == 1.0 and len(mean[1]) == 6
 
 
 def lines(report, what, cell="digits/uvit-xs", method="constant(kappa=0.5)"):
@@ -227,7 +226,7 @@ def test_two_depths_have_a_slope(tmp_path):
     """As in the paper's setting: depth 12 and 16."""
     made = probed(tmp_path, cells={"digits/uvit-xs-d12": 6, "digits/uvit-xs-d16": 8}, wobble=0.005)
     assert judged(made)["C-depth", "constant"].verdict == "supported"
-    found = {one.method: one for one in stability(read(tmp_path, "stability"))[0].growth}
+    found = {one.method: one for one in stability(read(tmp_path, "stability"))[1]}
     assert (
         len(found) == len(ARMS)
         and found["none"].exponents["late"].value == pytest.approx(1, abs=0.05)
@@ -316,10 +315,8 @@ def test_norms_that_are_not_finite_are_left_out_of_the_lines(tmp_path):
     made = probed(tmp_path)
     for run in (run for run in synthetic.runs_of(made) if label(run) == "inv_sqrt2"):
         synthetic.change(run, lambda record: record["stability"]["gradient"].__setitem__(3, "inf"))
-    found, lines = stability(read(tmp_path, "stability"))
-    assert {line.method for line in lines if line.what == "feature"} == set(ARMS) - {"inv_sqrt2"} and len(
-        found.rows
-    ) == 12
+    rows, *_, lines = stability(read(tmp_path, "stability"))
+    assert {line.method for line in lines if line.what == "feature"} == set(ARMS) - {"inv_sqrt2"} and len(rows) == 12
 
 
 def test_arms_of_half_a_sweep_are_compared_over_the_same_seeds(tmp_path):
@@ -329,7 +326,7 @@ def test_arms_of_half_a_sweep_are_compared_over_the_same_seeds(tmp_path):
         for run in synthetic.runs_of(made)
         if run.name.startswith("digits-uvit-xs-none-s") and "none-s0" not in run.name
     ]
-    rows = [one for one in stability(read(tmp_path, "stability"))[0].rows if one.cell == "digits/uvit-xs"]
+    rows = [one for one in stability(read(tmp_path, "stability"))[0] if one.cell == "digits/uvit-xs"]
     assert {one.n for one in rows} == {1} and all("-s0-" in one.runs[0] for one in rows)
 
 
@@ -342,9 +339,9 @@ def test_records_whose_first_step_was_not_probed_have_no_start(tmp_path):
         claims["C-depth-start", "constant"].verdict == "inconclusive"
         and claims["C-depth", "constant"].verdict == "supported"
     )
-    found, lines = stability(read(tmp_path, "stability"))
-    assert all(math.isnan(row.values["feature_start"]) for row in found.rows)
-    assert all(math.isnan(one.exponents["start"].value) for one in found.growth)
+    rows, growth, _, lines = stability(read(tmp_path, "stability"))
+    assert all(math.isnan(row.values["feature_start"]) for row in rows)
+    assert all(math.isnan(one.exponents["start"].value) for one in growth)
     assert not [line for line in lines if "at the start" in line.cell]
 
 
@@ -356,7 +353,7 @@ def test_spikes_are_counted_by_the_plain_mean(tmp_path):
 
     for run in synthetic.runs_of(made):
         synthetic.change(run, spikes)
-    assert {row.spikes for row in stability(read(tmp_path, "stability"))[0].rows} == {7.0}
+    assert {row.spikes for row in stability(read(tmp_path, "stability"))[0]} == {7.0}
 
 
 def test_records_without_blocks_have_no_figure_of_them(tmp_path):
@@ -364,7 +361,7 @@ def test_records_without_blocks_have_no_figure_of_them(tmp_path):
     made = probed(tmp_path)
     for file in (run / name for run in synthetic.runs_of(made) for name in ("events.jsonl", "result.json")):
         file.write_text(file.read_text().replace('"blocks"', '"other"'))
-    found = {line.what for line in stability(read(tmp_path, "stability"))[1]}
+    found = {line.what for line in stability(read(tmp_path, "stability"))[3]}
     assert "blocks" not in found and "feature" in found
 
 
@@ -387,7 +384,7 @@ def test_the_page_shows_the_section_and_no_comparison(folder):
 
 def test_a_suite_without_probes_has_no_section(tmp_path):
     made = probed(tmp_path, probes=False)
-    assert stability(read(tmp_path, "stability")) == (None, [])
+    assert stability(read(tmp_path, "stability")) == ([], [], {}, [])
     assert 'id="stability"' not in reports.write(tmp_path, made.name).read_text()
 
 

@@ -136,7 +136,7 @@ def test_a_reference_of_another_configuration_is_refused(committed, tmp_path):
 def test_a_reference_of_an_older_schema_is_refused_and_the_report_is_written(committed, tmp_path):
     (tmp_path / "reference" / "s.json").write_text('{"schema": 2}')
     (line,), _ = reports.agreement(tmp_path / "first", "s")
-    assert "schema 2, this reader knows 3" in line and reports.write(tmp_path / "first", "s").is_file()
+    assert "schema 2, this reader knows 4" in line and reports.write(tmp_path / "first", "s").is_file()
 
 
 @pytest.mark.parametrize(
