@@ -142,6 +142,8 @@ def campaign(kills: int, folder: Path, tamper: Tamper = None) -> Tally:
         kinds = [KINDS[(tally.disturbances + i) % len(KINDS)] for i in range(MOST)]
         wanted = [(kind, instants.uniform(0.0, seconds[run.id])) for kind in kinds]
         hits, code = disturb(run, root, data, wanted, tamper)
+        if code != Exit.DONE and not hits:  # it would never be hit
+            raise RuntimeError(f"{run.id} in {root}: ended with exit code {code}, and nothing had hit it")
         same = code == Exit.DONE and outcome(run, root) == undisturbed[run.id]
         tally.add(hits, "" if same else f"{run.id} in {root}: differs from the undisturbed run (exit code {code})")
         print(f"{tally.disturbances} disturbances of {tally.runs} runs, {tally.identical} identical", flush=True)

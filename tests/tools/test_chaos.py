@@ -41,13 +41,17 @@ def test_a_run_tells_the_phase_that_it_is_in():
     assert [chaos.PHASES[number] for number in (*seen, phase.value)] == ["start", "step", "start", "between"]
 
 
+def fail():
+    raise ValueError("a fault of the campaign's own")
+
+
 def lose_ema():
     """The resumed run goes on with the EMA of a new one."""
     resume = Trainer.resume
 
-    def careless(self, log_bytes):
+    def careless(self):
         before = {name: tensor.clone() for name, tensor in self.ema.state_dict().items()}
-        found = resume(self, log_bytes)
+        found = resume(self)
         self.ema.load_state_dict(before)
         return found
 
@@ -58,8 +62,8 @@ def lose_draws():
     """The resumed run forgets what it drew."""
     resume = Trainer.resume
 
-    def careless(self, log_bytes):
-        found = resume(self, log_bytes)
+    def careless(self):
+        found = resume(self)
         self.draws = ""
         return found
 
@@ -70,6 +74,12 @@ def lose_draws():
 def test_a_resume_that_loses_something_is_noticed(quick, tmp_path, tamper):
     tally = campaign(1, tmp_path, tamper)
     assert tally.identical < tally.disturbances and "differs from the undisturbed run" in tally.faults[0]
+    assert "(exit code 0)" in tally.faults[0]
+
+
+def test_a_campaign_ends_where_a_run_fails_by_itself(quick, tmp_path):
+    with pytest.raises(RuntimeError, match=r"ended with exit code 1, and nothing had hit it"):
+        campaign(1, tmp_path, fail)
 
 
 def test_a_campaign_with_a_difference_fails(monkeypatch, capsys):

@@ -119,3 +119,4 @@ def test_a_run_outlives_no_job(job):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)  # until everybody has closed the pipe
     wait_free(run.folder(folder / "runs"))
+    assert run.folder(folder / "runs").state() is State.STOPPED
