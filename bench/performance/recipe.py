@@ -75,11 +75,9 @@ def ladder(suite: SuiteFile) -> SuiteFile:
     """The study of a suite: tuning runs of its baseline at each rate, and nothing else."""
     if labels.split(suite.baseline)[1] != 1:
         raise BadInput(f"--recipe: the baseline {suite.baseline!r} of {suite.name} has a rate of its own")
-    arms = [suite.baseline if rate == 1 else f"{suite.baseline} @ lr {rate:g}" for rate in RATES]
     seeds = SeedKeys.model_construct(paired=[], pilots=[], tuning=SEEDS)
-    return suite.model_copy(
-        update={"path": suite.path.with_name(f"{suite.name}-recipe.yaml"), "arms": arms, "seeds": seeds}
-    )
+    path = suite.path.with_name(f"{suite.name}-recipe.yaml")
+    return suite.model_copy(update={"path": path, "arms": [suite.baseline], "rates": [*RATES], "seeds": seeds})
 
 
 def measure(runs: list[Run], root: Path) -> list[Rung]:

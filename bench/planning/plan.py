@@ -28,7 +28,7 @@ def plan(suite: SuiteFile) -> list[Run]:
     baseline, seeds = suite.baseline, suite.seeds
     runs = [_run(suite, cell, baseline, seed, "pilot") for seed in seeds.pilots for cell in suite.cells]
     for seed in seeds.tuning:
-        runs += [_run(suite, cell, arm, seed, "tuning") for cell in suite.cells for arm in suite.arms]
+        runs += [_run(suite, cell, arm, seed, "tuning") for cell in suite.cells for arm in tuning_arms(suite)]
     nulls = dict(zip(seeds.paired, seeds.null, strict=False))  # none without pilots
     for seed in seeds.paired:
         for cell in suite.cells:
@@ -36,6 +36,12 @@ def plan(suite: SuiteFile) -> list[Run]:
             runs += [_run(suite, cell, baseline, nulls[seed], "null", seed)] if seed in nulls else []
             runs += [_run(suite, cell, baseline, seed, "floor", seed)] if seed in floor_seeds(suite) else []
     return runs
+
+
+def tuning_arms(suite: SuiteFile) -> list[str]:
+    """What tuning seeds train: the method of every arm at each of the suite's rates, or the arms as they are."""
+    methods = dict.fromkeys(labels.split(arm)[0] for arm in suite.arms)
+    return [labels.join(method, rate) for method in methods for rate in suite.rates] or suite.arms
 
 
 def floor_seeds(suite: SuiteFile) -> list[int]:

@@ -118,8 +118,9 @@ class SeedKeys(Strict):
 class SuiteFile(Training):
     """What a suite file says, validated: its own keys, and those of `Training`, which its cells may override.
 
-    baseline: the arm that the others are compared with. trial: the suite only shows that everything works: `check` does
-    not ask how far its training got, and no noise floor is trained.
+    baseline: the arm that the others are compared with. rates: factors on the learning rate at which the tuning seeds
+    train the method of every arm; without them they train the arms as they are. trial: the suite only shows that
+    everything works: `check` does not ask how far its training got, and no noise floor is trained.
     """
 
     path: Path = Field(exclude=True)
@@ -130,6 +131,13 @@ class SuiteFile(Training):
     cells: list[CellKeys] = Field(min_length=1)
     arms: list[str] = Field(min_length=1)
     seeds: SeedKeys
+    rates: list[Annotated[float, Field(gt=0)]] = []
+
+    @model_validator(mode="after")
+    def _tunable(self) -> SuiteFile:
+        if self.rates and (1 not in self.rates or not self.seeds.tuning or len(set(self.rates)) < len(self.rates)):
+            raise ValueError(f"rates: {self.rates} must differ, hold 1, the suite's own rate, and need seeds.tuning")
+        return self
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from reports.analysis.planning import ALPHA
 from reports.records.reading import short
 from reports.records.run_folder import RunFolder
 from reports.records.suite_records import CellRecord, Listed, Records, Result
-from reports.report import checks, claims, compared, reference, sentences, tree
+from reports.report import checks, claims, compared, reference, sentences, tree, tuning
 from reports.report.stability import stability
 
 TENTH = 0.1  # of the budget: where training starts to be measured
@@ -29,6 +29,7 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
     suite, bands, failures = records.suite, compared.read_bands(records), checks.failures(records)
     arms, runs = compared.arms(records, bands, failures), [run_row(records, listed) for listed in suite.runs]
     probed, growth, correlations, drawn = stability(records)
+    rates = tuning.tuning(records, bands)
     lines = [line for cell in suite.cells for line in curves(records, cell.name, failures)]
     report = tree.Report(
         suite=suite.suite,
@@ -45,6 +46,7 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
         pooled=compared.pools(records, bands, arms),
         null=compared.null_test(bands, arms),
         spreads=compared.spreads(arms),
+        tuning=rates,
         controls=compared.positive_controls(records, bands, arms),
         lines=[*lines, *levels(arms), *drawn],
         checks=checks.RULES,
@@ -53,7 +55,7 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
         diverged=[run.run for run in runs if run.status == "diverged"],
         runs=runs,
         networks=networks(records),
-        claims=claims.judge(records, bands, arms) if own_baseline else [],
+        claims=claims.judge(records, bands, arms, rates) if own_baseline else [],
         probed=probed,
         growth=growth,
         correlations=correlations,

@@ -26,7 +26,7 @@ from reports.analysis.planning import ALPHA
 from reports.records import labels
 from reports.records.event_log import number
 from reports.records.suite_records import Records, Result, Role
-from reports.report import compared, formats, stability, tree
+from reports.report import compared, formats, stability, tree, tuning
 
 FILE = Path(__file__).with_name("claims.yaml")
 TAGS = {"V": "published", "C": "computed", "U": "unverified"}
@@ -60,12 +60,13 @@ Sides = Mapping[str, tuple[str, ...]]  # the arms behind a number, by what to sa
 
 @dataclass(frozen=True)
 class Evidence:
-    """What claims look at: records, the cells that a claim is about, all bands and arms, and the level 1 - alpha."""
+    """What claims look at: records, the cells of a claim, all bands, arms and tuned rates, and the level 1 - alpha."""
 
     records: Records
     cells: list[str]
     bands: compared.Bands
     arms: Sequence[tree.Arm]
+    rates: Sequence[tree.TuningRow]
     alpha: float
 
     @property
@@ -132,7 +133,7 @@ class ClaimSpec(Model):
     suite: str = "*"
     methods: tuple[str, ...] = ("",)
     order: tuple[str, ...] = ()
-    rates: bool = False
+    tuned: bool = False
     values: Values | None = None
     grid: bool = False
     published: tuple[str, ...] = ()
@@ -143,10 +144,10 @@ class ClaimSpec(Model):
         if self.order:
             ordered = [arm for name in self.order if (arm := evidence.label(name)) and evidence.found(arm, *ENDED)]
             return {f"{a} over {b}": (a, b) for a, b in itertools.pairwise(ordered) if len(ordered) == len(self.order)}
-        if self.rates:
-            baselines = [arm for arm in arms if labels.read(arm)[0] == evidence.baseline]
-            ended = len(baselines) > 1 and all(evidence.found(arm, *ENDED) for arm in (method, *baselines))
-            return {f"over {arm}": (method, arm) for arm in baselines if ended}
+        if self.tuned:
+            best = [arm for one in (method, evidence.baseline) if (arm := tuning.best(evidence.rates, one))]
+            ended = len(best) == 2 and all(evidence.found(arm, *ENDED) for arm in best)
+            return {f"{best[0]} over {best[1]}": tuple(best)} if ended else {}
         if values:
             within = [arm for arm in arms if values.least <= values.value(arm) <= values.most]
             chosen = sorted((arm for arm in within if evidence.found(arm, *ENDED)), key=values.value)
@@ -380,7 +381,9 @@ def load(path: Path = FILE) -> Claims:
         raise ValueError(f"{where.removesuffix(': ')}: {said}") from None
 
 
-def judge(records: Records, bands: compared.Bands, arms: Sequence[tree.Arm]) -> list[tree.ClaimRow]:
+def judge(
+    records: Records, bands: compared.Bands, arms: Sequence[tree.Arm], rates: Sequence[tree.TuningRow] = ()
+) -> list[tree.ClaimRow]:
     """Every claim, a row per method that it is about, with its verdict on this suite."""
     rows, alpha = [], ALPHA / max(len(records.suite.arms) - 1, 1)
     for claim, pattern in load().rows():
@@ -388,7 +391,7 @@ def judge(records: Records, bands: compared.Bands, arms: Sequence[tree.Arm]) -> 
         begun = any(run.cell in cells for run in records.results.values())
         rows.append((claim, cells, pattern != "*" and begun and fnmatchcase(records.suite.suite, claim.suite)))
     subset = alpha / max(sum(part for *_, part in rows), 1)
-    evidence = [Evidence(records, cells, bands, arms, subset if part else alpha) for _, cells, part in rows]
+    evidence = [Evidence(records, cells, bands, arms, rates, subset if part else alpha) for _, cells, part in rows]
     both = zip(rows, evidence, strict=True)
     return [_row(claim, method, one) for (claim, *_), one in both for method in claim.methods]
 
@@ -401,6 +404,7 @@ def _row(claim: Kinds, method: str, evidence: Evidence) -> tree.ClaimRow:
     if fnmatchcase(evidence.records.suite.suite, claim.suite):
         why = "no run of it in this suite"
         why += f"; needs at least two values of {claim.values.parameter}" if claim.values else ""
+        why += "; needs tuning runs, and arms at the rates that they find best" if claim.tuned else ""
         if label == "" or (label and label != evidence.baseline and evidence.found(label, *ENDED)):
             sides |= claim.sides(evidence, label)
     if not sides:

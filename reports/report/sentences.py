@@ -28,6 +28,7 @@ def complete(report: Report) -> Report:
         if report.compares or "only" not in note
         for entry in expression(note["of"])(r=report)
     ]
+    notes = [note for note in notes if note.text]
     notes += [*_doubts(report), *report.notes]
     return replace(report, banner=banner, question=question, answers=answers, notes=notes)
 

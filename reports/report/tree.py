@@ -41,6 +41,18 @@ class Note:
 
 
 @dataclass(frozen=True)
+class TuningRow:
+    """A method at a learning rate in the tuning runs, against itself at the suite's own."""
+
+    method: str  # without its rate
+    rate: float  # factor on the suite's learning rate
+    speedup: Interval  # over the usable cells, 95 %
+    best: bool  # whether it is the fastest of the method's rates
+    diverged: int  # runs
+    runs: list[str]
+
+
+@dataclass(frozen=True)
 class Measure:
     """Everything that a distance must be stated with."""
 
@@ -253,6 +265,7 @@ class Report:
     pooled: list[Pool]  # per arm
     null: NullTest | None  # the null arm over cells; null: none of its runs can be compared
     spreads: list[Spread]  # per cell and over cells
+    tuning: list[TuningRow]  # learning rates tried on other seeds, in a suite that gives rates
     controls: dict[str, Pooled]  # positive control: baselines slowed by a factor, against the unchanged null arm
     lines: list[Line]  # what the figures draw
     checks: dict[str, str]  # what must hold, by the name of the check

@@ -22,7 +22,7 @@ from reports.report.tree import Report
 
 TAU = 100_000
 IMAGES = np.rint(np.geomspace(0.1 * TAU, TAU, 30)).astype(int)
-PILOTS = [100, 101, 102]
+PILOTS, TUNING = [100, 101, 102], [200, 201, 202]
 FLOORS = 3  # pairs whose baseline is trained again as the noise floor
 
 
@@ -152,10 +152,12 @@ def suite(
     scale: str = "mini",
     edit: Edit | None = None,
     name: str = "s",
+    tuning: dict[str, float] | None = None,
 ) -> Path:
     """A whole suite under root; speedups by method, `none` and the null arm at 1.
 
     done: fraction of the comparison runs that exist. edit: changes the distances of a run, or leaves it out (None).
+    tuning: speeds of the arms that tuning runs train.
     """
     rng = np.random.default_rng(seed)
     folder, arms, listed, pilots = root / name, ["none", *speedups], [], []
@@ -170,14 +172,17 @@ def suite(
     ]
     for cell in cells:
         speeds: dict[tuple[str, str, int], float] = {}
-        for i, (role, method, s, pair) in enumerate([*(("pilot", "none", s, None) for s in PILOTS), *comparisons]):
+        before = [("pilot", "none", s, None) for s in PILOTS]
+        before += [("tuning", method, s, None) for method in tuning or {} for s in TUNING]
+        for i, (role, method, s, pair) in enumerate([*before, *comparisons]):
             cfg = config(role, method, s, pair, cell) | {"suite": name}
             listed.append(entry(cfg))
-            speed = speedups.get(method, 1.0) * np.exp(sigma * rng.standard_normal())
+            mean = (tuning or {} if role == "tuning" else speedups).get(method, 1.0)
+            speed = mean * np.exp(sigma * rng.standard_normal())
             speeds[role, method, s] = speed = speeds["paired", method, s] if role == "floor" else speed
             fid = distances(speed, rng, noise, IMAGES)
             fid = edit(cfg, fid) if edit else fid
-            if fid is None or (role != "pilot" and i - len(PILOTS) >= done * len(comparisons)):
+            if fid is None or i - len(before) >= done * len(comparisons):
                 continue
             log = events(cfg, fid)
             write_run(folder, cfg, log)
@@ -187,6 +192,7 @@ def suite(
         "pilots": PILOTS,
         "null": [10_000 + k for k in range(n)],
         "floor": list(range(min(n, FLOORS))),
+        "tuning": TUNING if tuning else [],
     }
     write_suite(folder, cells, listed, pilots, scale=scale, arms=arms, seeds=seeds)
     return folder

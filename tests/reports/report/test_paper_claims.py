@@ -105,18 +105,25 @@ def test_the_same_is_within_ten_per_cent(tmp_path):
     assert verdicts(tmp_path / "b", arms | {"learnable": 1.6})["C-shared"].verdict == "contradicted"
 
 
-def test_a_speedup_must_survive_every_learning_rate_of_the_baseline(tmp_path):
-    rates = {"none @ lr 2": 1.0, "none @ lr 0.5": 0.8, "constant": 1.5, "constant @ lr 2": 1.4}
-    found = verdicts(tmp_path / "a", rates, name="lr")
-    assert found["C-lr (constant)"].verdict == found["C-lr (constant @ lr 2)"].verdict == "supported"
-    assert (
-        found["C-lr (constant @ lr 0.5)"].verdict == "not tested"
-        and "over none @ lr 0.5 1." in found["C-lr (constant)"].evidence
-    )
-    assert (
-        verdicts(tmp_path / "b", rates | {"none @ lr 2": 2.0}, name="lr")["C-lr (constant)"].verdict == "contradicted"
-    )
-    assert verdicts(tmp_path / "c", {"constant": 1.5}, name="lr")["C-lr (constant)"].verdict == "not tested"
+TUNED = {"none @ lr 0.5": 0.8, "none": 1.0, "none @ lr 2": 1.3, "constant": 1.2, "constant @ lr 2": 1.4}
+
+
+def test_a_speedup_must_survive_the_best_learning_rate_of_both(tmp_path):
+    arms = {"none @ lr 2": 1.2, "constant": 1.5, "constant @ lr 2": 1.7}
+    found = verdicts(tmp_path / "a", arms, name="lr", tuning=TUNED)["C-lr (constant)"]
+    assert found.verdict == "supported" and found.evidence.startswith("constant @ lr 2 over none @ lr 2 1.")
+    slower = arms | {"none @ lr 2": 2.0}
+    assert verdicts(tmp_path / "b", slower, name="lr", tuning=TUNED)["C-lr (constant)"].verdict == "contradicted"
+
+
+def test_without_tuning_runs_or_an_arm_at_the_best_rate_the_claim_is_not_tested(tmp_path):
+    for name, arms, tuning in (
+        ("a", {"constant": 1.5}, None),
+        ("b", {"constant": 1.5, "none @ lr 2": 1.2}, TUNED),
+        ("c", {"constant": 1.5, "none @ lr 2": 1.2}, {"none": 1.0, "none @ lr 2": 1.3}),
+    ):
+        found = verdicts(tmp_path / name, arms, name="lr", tuning=tuning)["C-lr (constant)"]
+        assert found.verdict == "not tested" and "needs tuning runs" in found.evidence
 
 
 def test_a_bare_name_means_the_arm_at_the_learning_rate_of_the_suite(tmp_path):
