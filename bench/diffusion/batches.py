@@ -1,9 +1,15 @@
-"""What a training step sees: images or latents, conditions, times and noise, all functions of the position alone."""
+"""What a training step sees: images or latents, conditions, times and noise, all functions of the position alone.
+
+The rows of the store are gathered on the host, where threads may do it ahead; all else is drawn and computed on the
+run's device.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,8 +46,22 @@ class Batch:
         return Batch(x, t, noise, None if self.condition is None else self.condition.chunk(count)[index], self.digest)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What the store holds of a rank's slice of the batch at `position`, as stored, in memory.
+
+    x: uint8 pixels or fp16 moments; condition: labels, states of one caption of each image, or None.
+    """
+
+    position: int
+    images: range
+    x: Tensor
+    condition: Tensor | None
+    digest: bytes
+
+
 class Batches:
-    """The batches of one run, drawn on its device; a rank draws its slice of them."""
+    """The batches of one run; a rank draws its slice of them."""
 
     def __init__(self, spec: RunSpec, store: Store, streams: RandomStreams, schedule: Schedule) -> None:
         self.size, self.flip, self.unconditional = spec.batch, spec.flip, spec.unconditional
@@ -51,40 +71,66 @@ class Batches:
 
     def draw(self, position: int, rank: int = 0, processes: int = 1) -> Batch:
         """A rank's slice of the batch that begins at the `position`-th drawn image of the run."""
+        return self.batch(self.rows(position, rank, processes))
+
+    def rows(self, position: int, rank: int = 0, processes: int = 1) -> Rows:
+        """What `draw` reads. Nothing here waits for an accelerator: the choice of captions is drawn on the CPU."""
         indices = image_indices(self.streams, self.store.count, position, self.size).numpy()
         share = self.size // processes
-        mine = SliceDraws(self.streams, position, range(rank * share, (rank + 1) * share), self.device)
-        own = indices[mine.images.start : mine.images.stop]
-        x = self._images(own, mine) if self.store.moments is None else self._latents(own, mine)
-        t = self.schedule.draw(mine.uniform("time"))
+        images = range(rank * share, (rank + 1) * share)
+        own = indices[images.start : images.stop]
         digest = hashlib.blake2b(indices.tobytes(), digest_size=16).digest()
-        return Batch(x, t, mine.normal(tuple(x.shape[1:]), "noise"), self._condition(own, mine), digest)
+        x = self._take(self.store.images if self.store.moments is None else self.store.moments, own)
+        return Rows(position, images, x, self._condition(own, position, images), digest)
 
-    def _images(self, indices: Indices, mine: SliceDraws) -> Tensor:
+    def batch(self, rows: Rows) -> Batch:
+        """The rows on the device, and what is drawn for them there."""
+        mine = SliceDraws(self.streams, rows.position, rows.images, self.device)
+        x = rows.x.to(self.device, non_blocking=True)
+        x = self._images(x, mine) if self.store.moments is None else self._latents(x, mine)
+        condition = None if rows.condition is None else rows.condition.to(self.device, non_blocking=True)
+        if self.store.condition == "text":
+            assert condition is not None
+            left_out = (mine.uniform("augment", OMISSION) < self.unconditional).view(-1, 1, 1)
+            condition = torch.where(left_out, self.empty, condition.float())
+        t = self.schedule.draw(mine.uniform("time"))
+        return Batch(x, t, mine.normal(tuple(x.shape[1:]), "noise"), condition, rows.digest)
+
+    @cached_property
+    def empty(self) -> Tensor:
+        """States of the empty prompt, on the device."""
+        return torch.from_numpy(self.store.empty).float().to(self.device)
+
+    def _take(self, array: NDArray[Any], rows: Indices) -> Tensor:
+        """Rows of an array; in pinned memory for an accelerator, which copies from there while others compute."""
+        kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
+        pinned = self.device.type == "cuda"
+        taken = torch.empty((len(rows), *array.shape[1:]), dtype=kind, pin_memory=pinned)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(array):
+            raise IndexError(f"dataset {self.store.manifest['name']}: rows beyond the {len(array)} of an array")
+        np.take(array, rows, axis=0, out=taken.numpy(), mode="clip")  # any other mode copies once more
+        return taken
+
+    def _images(self, pixels: Tensor, mine: SliceDraws) -> Tensor:
         """Pixels in [-1, 1], half of the images mirrored where the recipe flips."""
-        pixels = torch.from_numpy(self.store.images[indices]).to(self.device)
         if self.flip:
             mirrored = mine.uniform("augment", FLIP) < 0.5
             pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
         return pixels / 127.5 - 1
 
-    def _latents(self, indices: Indices, mine: SliceDraws) -> Tensor:
+    def _latents(self, moments: Tensor, mine: SliceDraws) -> Tensor:
         """scale (mean + exp(log variance / 2) noise): a latent is sampled anew each time its image is drawn."""
-        assert self.store.moments is not None
-        moments = torch.from_numpy(self.store.moments[indices]).to(self.device)
         mean, log_variance = moments.float().chunk(2, dim=1)
         noise = mine.normal(tuple(mean.shape[1:]), "augment", LATENT)
         return self.scale * (mean + (0.5 * log_variance).exp() * noise)
 
-    def _condition(self, indices: Indices, mine: SliceDraws) -> Tensor | None:
-        """Labels; or one caption of each image at random, some of them replaced by the empty prompt."""
+    def _condition(self, own: Indices, position: int, images: range) -> Tensor | None:
+        """Labels, or one caption of each image at random."""
         store = self.store
         if store.condition == "none":
             return None
         if store.condition == "class":
-            return torch.from_numpy(store.labels[indices]).to(self.device)
-        choice, omission = (mine.uniform("augment", key).cpu().numpy() for key in (CAPTION, OMISSION))
-        first, end = store.first[indices], store.first[indices + 1]
-        states = torch.from_numpy(store.texts[first + (choice * (end - first)).astype(np.int64)]).float()
-        states[torch.from_numpy(omission < self.unconditional)] = torch.from_numpy(store.empty).float()
-        return states.to(self.device)
+            return self._take(store.labels, own)
+        choice = SliceDraws(self.streams, position, images, torch.device("cpu")).uniform("augment", CAPTION).numpy()
+        first, end = store.first[own], store.first[own + 1]
+        return self._take(store.texts, first + (choice * (end - first)).astype(np.int64))

@@ -24,7 +24,7 @@ from bench.diffusion.random_streams import RandomStreams
 from bench.diffusion.samplers import SAMPLERS, clipped
 from bench.diffusion.schedules import Epsilon
 from bench.evaluation import features, frechet
-from bench.runs import compute
+from bench.runs import compute, distributed
 from bench.runs.run_spec import RunSpec
 from datasets import Store
 
@@ -77,22 +77,35 @@ class Evaluator:
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module, repeat: int = 0) -> Measured:
-        """Measure `model` under the sampling noise number `repeat`; 0 is the one of every curve."""
-        began, sampling, finite = time.perf_counter(), 0.0, True
+        """Measure `model` under the sampling noise number `repeat`; 0 is the one of every curve.
+
+        The ranks of a run take turns at the batches. Rank 0 has the distance: that of one process, bit for bit where
+        the features are; the others have nan.
+        """
+        began, sampling = time.perf_counter(), 0.0
         accumulator, grid = frechet.Accumulator(self.extractor.dim), torch.empty(0, dtype=torch.uint8)
+        rank, stride = distributed.rank(), BATCH * distributed.count()
         with evaluating(model):
-            for start in range(0, self.settings.samples, BATCH):
-                before = time.perf_counter()
-                x = self.sample(model, repeat, start)
-                finite = finite and bool(x.isfinite().all())
-                pixels = frechet.to_uint8(x.nan_to_num(0.0))
-                sampling += time.perf_counter() - before  # to_uint8 has waited for the device
-                if finite:
-                    accumulator.add(self.extractor(pixels))
+            for start in range(0, self.settings.samples, stride):
+                features, pixels, seconds = self._features(model, repeat, start + BATCH * rank)
+                sampling += seconds
+                for those in distributed.gathered(features, BATCH):
+                    accumulator.add(those)
                 if not start:
                     grid = pixels[:BLOCK].cpu()
+        finite = accumulator.size == self.settings.samples and not rank
         distance = frechet.frechet_distance(accumulator.statistics(), self.reference) if finite else math.nan
         return Measured(distance, grid, sampling, time.perf_counter() - began - sampling)
+
+    def _features(self, model: nn.Module, repeat: int, start: int) -> tuple[Tensor, Tensor, float]:
+        """Features (B, dim) of a batch of samples, none if one is not finite; its pixels; the seconds of sampling."""
+        began, none = time.perf_counter(), torch.empty(0, self.extractor.dim, device=self.spec.device)
+        if start >= self.settings.samples:
+            return none, none, 0.0
+        x = self.sample(model, repeat, start)
+        finite, pixels = bool(x.isfinite().all()), frechet.to_uint8(x.nan_to_num(0.0))
+        seconds = time.perf_counter() - began  # to_uint8 has waited for the device
+        return self.extractor(pixels) if finite else none, pixels, seconds
 
     def sample(self, model: nn.Module, repeat: int, start: int) -> Tensor:
         """Images start .. start + 255, fewer at the end: float (B, C, H, W), nominally in [-1, 1]."""

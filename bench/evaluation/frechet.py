@@ -53,7 +53,9 @@ class Accumulator:
         self.products: Any = 0.0
 
     def add(self, features: Tensor) -> None:
-        """Count features (B, dim) in."""
+        """Count features (B, dim) in; B may be 0."""
+        if not len(features):
+            return
         x: Any = features.double()
         if features.device.type == "cpu":
             x = x.numpy()  # whose bits the records of CPU suites hold

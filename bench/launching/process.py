@@ -108,7 +108,7 @@ def _main(run: Run, root: Path, data: Path, environment: dict[str, str], started
 
 
 def _train(run: Run, root: Path, data: Path, startup: float) -> Exit:
-    from bench.training import distributed
+    from bench.runs import distributed
     from bench.training.trainer import follow_run, train_run
     from bench.training.warning import Leaving, Warning
 

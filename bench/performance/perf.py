@@ -109,7 +109,7 @@ def measure(preset: str, choice: str, batch: int, steps: int, device: str, threa
         trainer = _trainer(preset, choice, batch, device, threads, Path(folder))
         flops = models.flops(trainer.model, trainer.store.shape)
         trainer._compile()
-        losses = [trainer.step() for _ in range(AGREEMENT)]
+        losses = [float(trainer.step()) for _ in range(AGREEMENT)]
         data = trainer.batch()
         parts: list[Callable[[], object]] = [lambda: trainer.gradients(data), trainer.step]
         parts += [lambda: trainer._log_training(gradient_norm(trainer.weights)), trainer.batch]

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 import models
 from bench.diffusion import schedules
 from bench.diffusion.batches import Batch, Batches
+from bench.diffusion.loader import THREADS, Loader
 from bench.diffusion.random_streams import RandomStreams
 from bench.evaluation.evaluator import Evaluator, Measured, save_grid
-from bench.runs import checkpoint, compute
+from bench.runs import checkpoint, compute, distributed
 from bench.runs.run_spec import Run, RunSpec
-from bench.training import distributed, environment
+from bench.training import environment
 from bench.training.probes import ProbedStep, Probes
 from bench.training.warning import Leaving, Warning
 from datasets import Store
@@ -35,6 +36,8 @@ from reports.records.lease import Lease
 from reports.records.run_folder import RunFolder, State
 
 LOG_POINTS = 64  # train events per run; another number gives the same weights
+# Steps after which the losses on a device are read and the ranks agree, at the latest: reading waits for the device.
+READ_EVERY = {"cpu": 1, "cuda": 16}
 SAVE_EVERY = 900.0  # seconds after which a run saves, wherever its next planned checkpoint is
 # Of a trainer, in a checkpoint: its numbers, and what has a state of its own.
 KEPT, MODULES = ("images", "seconds", "draws", "losses", "evaluated", "saved"), ("model", "ema", "optimizer")
@@ -65,7 +68,7 @@ def follow_run(run: Run, root: Path, data: Path, warning: Warning) -> None:
     trainer = Trainer(run, run.folder(root), data, warning)
     if images := distributed.of_rank_0(0):
         trainer.restore(checkpoint.read(trainer.folder.checkpoints / checkpoint.name(images)))
-    trainer.fit()
+    trainer.finish(trainer.fit())
 
 
 class Trainer:
@@ -80,6 +83,9 @@ class Trainer:
         self.streams = RandomStreams(spec.dataset, spec.backbone, spec.seed)
         self.schedule = schedules.schedule(spec.diffusion)
         self.batches = Batches(spec, self.store, self.streams, self.schedule)
+        ranks = (distributed.rank(), distributed.count())
+        threads = THREADS if self.device.type == "cuda" else 0
+        self.loader = Loader(lambda at: self.batches.rows(at, *ranks), spec.batch, spec.budget, threads)
         self.evaluator = Evaluator(spec, self.store, data)
         self.model = build(spec, self.store, self.streams).to(self.device)
         compute.prepare(self.model, spec, execution.checkpointing)
@@ -95,6 +101,7 @@ class Trainer:
         self.log = EventLog(folder.events)
         self.images, self.seconds, self.draws = 0, 0.0, ""
         self.losses: list[float] = []  # since the last train event
+        self.unread: list[Tensor] = []  # losses that are still on the device
         self.evaluated = self.saved = 0  # images at the last evaluation and the last planned checkpoint
         self.saving, self.last_save = 0.0, time.monotonic()  # seconds spent on checkpoints here; when the last was
         saves = execution.checkpoints
@@ -162,7 +169,7 @@ class Trainer:
 
     def fit(self) -> State:
         """Train to the budget; returns complete, or diverged at the first loss that is not finite."""
-        every = max(1, self.spec.steps // LOG_POINTS)
+        logged = self.spec.batch * max(1, self.spec.steps // LOG_POINTS)  # images between train events
         self._compile()
         while True:
             self._milestones()
@@ -170,21 +177,42 @@ class Trainer:
                 return State.COMPLETE
             if self.leaving:
                 raise Leaving
-            logged = (self.images // self.spec.batch + 1) % every == 0
-            began = time.perf_counter()
-            loss = self.step()
-            norm = gradient_norm(self.weights) if logged else None
+            stop, began = self._next_stop(logged), time.perf_counter()
+            while self.images < stop and not (self.warning.given and distributed.count() == 1):
+                self.step()
+            norm = gradient_norm(self.weights) if self.images % logged == 0 else None
+            finite = self.read_losses()
             self.seconds += self._elapsed(began)
-            if not math.isfinite(loss):
+            if not finite:
                 return State.DIVERGED
-            if logged:
+            if norm is not None:
                 self._log_training(norm)
+
+    def _next_stop(self, logged: int) -> int:
+        """The images after which something is to be read, logged, measured or saved."""
+        batch, spec = self.spec.batch, self.spec
+        at = {*spec.evaluation.images, *self.planned_saves, spec.budget}
+        steps = READ_EVERY[self.device.type]
+        at |= {(self.images // every + 1) * every for every in (logged, steps * batch)}
+        return min(images for images in at if images > self.images)
+
+    def read_losses(self) -> bool:
+        """Take the losses from the device, and agree on leaving; False if one is not finite, which dates the end."""
+        means, self.leaving = distributed.agree(torch.stack(self.unread), self.warning.given)
+        after, self.unread = self.images, []
+        for k, mean in enumerate(means):
+            self.images = after - (len(means) - 1 - k) * self.spec.batch
+            self.losses.append(mean)
+            if self.probes:
+                self.probes.loss(mean)
+            if not math.isfinite(mean):
+                return False
+        return True
 
     def _milestones(self) -> None:
         """Evaluations and checkpoints that are due here. What an interrupted process did of them is not repeated."""
         if self.images in self.spec.evaluation.images and self.evaluated < self.images:
-            if distributed.rank() == 0:
-                self.evaluate()
+            self.evaluate()
             self.evaluated = self.images
         if self.images in self.planned_saves and self.saved < self.images:
             self.saved = self.images
@@ -202,8 +230,8 @@ class Trainer:
             self.ema.compile()
             self.gradients(self._draw())
 
-    def step(self) -> float:
-        """One optimizer step on the next batch; returns its loss."""
+    def step(self) -> Tensor:
+        """One optimizer step on the next batch; returns its loss, a scalar of this rank, without waiting for it."""
         watch = ProbedStep(self.probes) if self.probes and self.images + self.spec.batch in self.probes.points else None
         with watch.forward() if watch else nullcontext():
             loss = self.gradients(self.batch())
@@ -215,13 +243,10 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(self.ema_weights, self.weights, 1 - self.decay)
         self.images += self.spec.batch
-        mean, self.leaving = distributed.agree(loss, self.warning.given)
-        self.losses.append(mean)
-        if self.probes:
-            self.probes.loss(mean)
+        self.unread.append(loss)
         if watch:
             self._event("probe", probe="norms", **watch.after_step())
-        return mean
+        return loss
 
     def gradients(self, batch: Batch) -> Tensor:
         """Set the gradients of the loss on a batch, in `accumulate` parts; returns the loss, a scalar, of this rank."""
@@ -251,7 +276,7 @@ class Trainer:
         return drawn
 
     def _draw(self) -> Batch:
-        return self.batches.draw(self.images, distributed.rank(), distributed.count())
+        return self.batches.batch(self.loader.rows(self.images))
 
     def learning_rate(self) -> float:
         """Linear warm-up over a fraction of the budget, then constant."""
@@ -279,6 +304,8 @@ class Trainer:
         """Measure the EMA and record it; the training clock stands still."""
         began = time.perf_counter()
         measured = self._measure()
+        if distributed.rank():
+            return
         save_grid(self.folder.sample(self.images), measured.grid)
         taken = {"eval_seconds": time.perf_counter() - began, "sample_seconds": measured.sample_seconds}
         taken |= {"seconds": self.seconds, "feature_seconds": measured.feature_seconds}
@@ -290,12 +317,15 @@ class Trainer:
             return self.evaluator(self.ema, repeat)
 
     def finish(self, state: State) -> State:
-        """Write the last events and result.json; pilots also measure the noise of an evaluation, at the end."""
+        """Measure the noise of an evaluation at the end of a pilot; rank 0 writes the last events and result.json."""
         repeats = self.spec.evaluation.repeats if state is State.COMPLETE and self.run.role == "pilot" else 0
         if repeats:
             measured = [self._measure(repeat) for repeat in range(1, repeats + 1)]
             distances, seconds = [one.distance for one in measured], sum(one.sample_seconds for one in measured)
             self._event("probe", probe="evaluation_noise", fids=distances, sample_seconds=seconds)
+        self.loader.close()
+        if distributed.rank():
+            return state
         if self.probes:
             for found in self.probes.conclude(read_events(self.folder.path)):
                 self._event("probe", **found)

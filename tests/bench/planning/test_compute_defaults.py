@@ -29,7 +29,7 @@ def trainer_of(run, folder, data, execution=None, **changes):
 def losses(run, folder, data, steps=20, execution=None, **changes):
     trainer = trainer_of(run, folder, data, execution, **changes)
     trainer._compile()
-    found = [trainer.step() for _ in range(steps)]
+    found = [float(trainer.step()) for _ in range(steps)]
     trainer.log.close()
     return found
 

@@ -83,7 +83,7 @@ def test_a_cell_trains_and_samples(suite, cell, originals, tmp_path, monkeypatch
     monkeypatch.setattr(features, "load", lambda *_, **__: None)
     monkeypatch.setattr(frechet, "reference", lambda *_: None)
     trainer = Trainer(run, RunFolder(tmp_path), originals(run.spec.dataset))
-    losses = [trainer.step() for _ in range(STEPS[suite])]
+    losses = [float(trainer.step()) for _ in range(STEPS[suite])]
     trainer.log.close()
     assert all(map(math.isfinite, losses))
     gradients = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}

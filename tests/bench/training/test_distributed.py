@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,17 @@ import pytest
 import torch
 from tiny_suite import TINY
 
+from bench.diffusion.random_streams import RandomStreams
+from bench.evaluation.evaluator import Evaluator
 from bench.launching import coordinator, local
 from bench.launching.coordinator import Coordinator
 from bench.planning.plan import plan
 from bench.planning.suite_file import load
+from bench.runs import compute, distributed
 from bench.runs.run_spec import Run
-from bench.training import distributed
-from bench.training.trainer import Trainer, follow_run, train_run
+from bench.training.trainer import Trainer, build, follow_run, train_run
 from bench.training.warning import Warning
+from datasets import Store
 from reports.records import lease
 from reports.records.lease import Held, Lease
 from reports.records.run_folder import RunFolder, State
@@ -92,6 +97,38 @@ def test_two_processes_draw_the_same_and_agree(tiny, tmp_path, data, accumulate)
             assert float(b["fid"]) == pytest.approx(float(a["fid"]), rel=1e-2)
 
 
+def measure(rank: int, port: int, path: str, data: Path, answer: Any) -> None:
+    """An evaluation of an untrained network as one of two ranks."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    distributed.join("cpu")
+    answer.put((rank, evaluate(path, data)))
+
+
+def evaluate(path: str, data: Path) -> tuple[float, bytes]:
+    run = plan(load(path))[0]
+    compute.set_up(run.spec)
+    store = Store.open(data, run.spec.dataset)
+    model = build(run.spec, store, RandomStreams(run.spec.dataset, run.spec.backbone, run.spec.seed))
+    found = Evaluator(run.spec, store, data)(model)
+    return found.distance, found.grid.numpy().tobytes()
+
+
+def test_an_evaluation_on_two_processes_is_that_of_one(tiny, data):
+    """Three batches of samples, which the ranks take in turns."""
+    path = tiny(evaluation=TINY["evaluation"] | {"samples": 600})
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    ranks = [context.Process(target=measure, args=(rank, port, path, data, answer)) for rank in range(2)]
+    for one in ranks:
+        one.start()
+    found = dict(answer.get(timeout=120) for _ in ranks)
+    for one in ranks:
+        one.join(60)
+    assert found[0] == evaluate(path, data) and math.isnan(found[1][0])
+
+
 def test_told_to_leave_both_do_and_the_run_goes_on(begun, tmp_path, data):
     """The checkpoint and the log are rank 0's."""
     path, run, folder, worker = begun
@@ -122,6 +159,7 @@ def test_a_rank_restores_the_checkpoint_that_rank_0_restored(tiny, tmp_path, dat
     restored = []
     monkeypatch.setattr(distributed, "of_rank_0", lambda number: taken)
     monkeypatch.setattr(Trainer, "fit", lambda self: restored.append(self.images))
+    monkeypatch.setattr(Trainer, "finish", lambda self, state: state)
     follow_run(run, tmp_path, data, Warning())
     assert restored == [taken] and taken < newest
 

@@ -298,16 +298,20 @@ def test_two_runs_of_one_spec_give_the_same_bits(run, tmp_path, data, undisturbe
     )  # nothing left to do
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_curve(planned, tmp_path, data, monkeypatch):
+@pytest.mark.parametrize("every", [1, 7])
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_curve(planned, tmp_path, data, monkeypatch, every):
+    """It is dated to its step, also where the losses are read later."""
     run, step = planned[0], Trainer.step
 
     def poisoned(self):
         loss = step(self)
         if self.images == 512:
-            self.losses[-1] = float("nan")
-        return float("nan") if self.images == 512 else loss
+            self.unread[-1] = torch.tensor(float("nan"))
+        return loss
 
     monkeypatch.setattr(Trainer, "step", poisoned)
+    monkeypatch.setattr(module, "LOG_POINTS", 4)
+    monkeypatch.setitem(module.READ_EVERY, "cpu", every)
     assert train_run(run, tmp_path, data) is State.DIVERGED
     result = json.loads(run.folder(tmp_path).result.read_text())
     assert result["status"] == "diverged" and result["images"] == 512 and "nan at 512 images" in result["reason"]
@@ -333,6 +337,18 @@ def test_the_log_interval_does_not_touch_the_weights(run, tmp_path, data, undist
     train_run(rarely(run), tmp_path, data)
     first, second = last_state(undisturbed(run), run), last_state(run.folder(tmp_path), run)
     assert same(first["model"], second["model"]) and same(first["ema"], second["ema"])
+
+
+def test_losses_that_are_read_late_are_the_same_run(run, tmp_path, data, undisturbed, monkeypatch):
+    """Between two logged steps the accelerator is not waited for."""
+    read, counts = Trainer.read_losses, []
+    monkeypatch.setattr(Trainer, "read_losses", lambda self: (counts.append(len(self.unread)), read(self))[1])
+    monkeypatch.setattr(module, "LOG_POINTS", 3)
+    monkeypatch.setitem(module.READ_EVERY, "cpu", 16)
+    train_run(rarely(run), tmp_path, data)
+    first, second = last_state(undisturbed(run), run), last_state(run.folder(tmp_path), run)
+    assert same(first["model"], second["model"]) and same(first["ema"], second["ema"])
+    assert sum(counts) == run.spec.steps and max(counts) > 1
 
 
 def test_the_training_clock_stands_still_during_evaluations(planned, tmp_path, data, monkeypatch):

@@ -40,14 +40,26 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model, device_ids=devices)
 
 
-def agree(loss: Tensor, leave: bool) -> tuple[float, bool]:
-    """The mean of a scalar over the ranks, and whether any of them was told to leave."""
+def agree(losses: Tensor, leave: bool) -> tuple[list[float], bool]:
+    """The means of losses (n,) over the ranks, and whether any of them was told to leave. Waits for the device."""
     if count() == 1:
-        return loss.item(), leave
-    both = torch.stack([loss, torch.full_like(loss, float(leave))])
+        return losses.tolist(), leave
+    both = torch.cat([losses, losses.new_tensor([float(leave)])])
     dist.all_reduce(both)
-    total, leaving = both.tolist()
-    return total / count(), leaving > 0
+    *totals, leaving = both.tolist()
+    return [total / count() for total in totals], leaving > 0
+
+
+def gathered(rows: Tensor, size: int) -> list[Tensor]:
+    """The tensors (n, ...) of all ranks, n at most `size`, in the order of the ranks; to be called on all of them."""
+    if count() == 1:
+        return [rows]
+    lengths = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(count())]
+    dist.all_gather(lengths, torch.tensor([len(rows)], device=rows.device))
+    padded = torch.cat([rows, rows.new_zeros((size - len(rows), *rows.shape[1:]))])
+    everything = [torch.empty_like(padded) for _ in range(count())]
+    dist.all_gather(everything, padded)
+    return [one[: int(length)] for one, length in zip(everything, lengths, strict=True)]
 
 
 def of_rank_0(number: int) -> int:

@@ -1,0 +1,40 @@
+"""Rows of coming batches, gathered by threads while an accelerator computes; on a CPU when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from bench.diffusion.batches import Rows
+
+THREADS = 2
+AHEAD = 4  # batches
+
+
+class Loader:
+    """Gives the rows at position after position, `size` images apart; from a jump on it gathers anew.
+
+    read(position): gathers the rows of one batch; several threads call it at once. threads: 0 reads in the caller.
+    """
+
+    def __init__(self, read: Callable[[int], Rows], size: int, end: int, threads: int = THREADS) -> None:
+        self.read, self.size, self.end = read, size, end
+        self.pool = ThreadPoolExecutor(threads, "loader") if threads else None
+        self.coming: dict[int, Future[Rows]] = {}  # by position
+
+    def rows(self, position: int) -> Rows:
+        """Those at `position`; what comes after them is begun."""
+        if self.pool is None:
+            return self.read(position)
+        wanted = [at for k in range(AHEAD + 1) if (at := position + k * self.size) < self.end or not k]
+        for at in [at for at in self.coming if at not in wanted]:
+            self.coming.pop(at).cancel()
+        for at in wanted:
+            if at not in self.coming:
+                self.coming[at] = self.pool.submit(self.read, at)
+        return self.coming.pop(position).result()
+
+    def close(self) -> None:
+        """End the threads; what they have begun is waited for."""
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
