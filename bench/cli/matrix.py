@@ -1,4 +1,4 @@
-"""The verb `plan`: every run of a suite and what it costs."""
+"""The verb `plan`: the cells of a suite, or its runs, and what they cost."""
 
 from __future__ import annotations
 
@@ -11,26 +11,42 @@ from bench.planning.suite import SuiteFile
 from bench.runs.run_spec import Run
 
 
-def show(suite: SuiteFile, runs: list[Run], root: Path) -> None:
-    """Print the matrix and its sums. Runs of one cell and arm cost the same, pilots apart: measured more often."""
+def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | None) -> None:
+    """Print a line per cell, or per run, and the sums; BadInput for an unknown chip.
+
+    Runs of one cell and arm cost the same, but for pilots, which are measured more often.
+    """
+    gpu = costs.gpu(chip) if suite.device == "cuda" or chip else None
     kinds = {run.id: (run.spec.cell, run.label, run.role == "pilot") for run in runs}
-    found = {kind: costs.of(run) for kind, run in {kinds[run.id]: run for run in runs}.items()}
-    matrix = table("run", "role", "state", right=("parameters", "MFLOPs", "images", "evaluations", "seconds"))
-    for run in runs:
-        cost = found[kinds[run.id]]
-        sizes = (f"{cost.params:,}", f"{cost.flops / 1e6:,.2f}", f"{run.spec.budget:,}")
-        work = (str(costs.evaluations(run)), f"{cost.seconds:,.0f}")
-        matrix.add_row(run.id, run.role, run.folder(root).state(), *sizes, *work)
+    found = {kind: costs.of(run, gpu) for kind, run in {kinds[run.id]: run for run in runs}.items()}
+    cost = {run.id: found[kinds[run.id]] for run in runs}
+    hours = {name: one.seconds / 3600 for name, one in cost.items()}
+    unit, scale = ("GPU-hours", 1.0) if gpu else ("minutes", 60.0)
+    if each:
+        matrix = table("run", "role", "state", right=("parameters", "MFLOPs", "images", "evaluations", unit))
+        for run in runs:
+            sizes = (f"{cost[run.id].params:,}", f"{cost[run.id].flops / 1e6:,.2f}", f"{run.spec.budget:,}")
+            work = (str(costs.evaluations(run)), f"{hours[run.id] * scale:,.1f}")
+            matrix.add_row(run.id, run.role, run.folder(root).state(), *sizes, *work)
+    else:
+        matrix = table("cell", right=("runs", "done", "parameters", "MFLOPs", "images a run", unit, "GB after"))
+        for cell in dict.fromkeys(run.spec.cell for run in runs):
+            mine = [run for run in runs if run.spec.cell == cell]
+            done = sum(run.folder(root).is_done() for run in mine)
+            first, kept = cost[mine[0].id], sum(cost[run.id].kept for run in mine)
+            size = (f"{first.params:,}", f"{first.flops / 1e6:,.1f}", f"{mine[0].spec.budget:,}")
+            time = f"{sum(hours[run.id] for run in mine) * scale:,.1f}"
+            matrix.add_row(cell, str(len(mine)), str(done), *size, time, f"{kept / 1e9:,.2f}")
     console().print(matrix)
-    seconds = sum(found[kinds[run.id]].seconds for run in runs)
-    images = sum(run.spec.budget for run in runs)
-    flops = sum(costs.TRAINING * found[kinds[run.id]].flops * run.spec.budget for run in runs)
+    images, total = sum(run.spec.budget for run in runs), sum(hours.values())
+    flops = sum(costs.TRAINING * cost[run.id].flops * run.spec.budget for run in runs)
     print(f"{len(runs)} runs, {images:,} training images, {flops:.3g} training FLOPs; folder {root / suite.name}")
-    if suite.device == "cuda":
-        peak = f"an assumed {costs.GPU_FLOPS / 1e12:.0f} TFLOP/s"
-        print(f"about {seconds / 3600:,.1f} GPU-hours at {peak}")
+    kept, more = sum(one.kept for one in cost.values()), max(one.under_way for one in cost.values())
+    print(f"disk: {kept / 1e9:,.2f} GB when all is done; up to {more / 1e9:,.2f} GB more for each run under way")
+    if gpu:
+        print(f"about {total:,.1f} GPU-hours at {gpu.said}")
     else:
         workers, how = default_workers(suite), "from a timed forward pass, training at three of them"
         print(
-            f"about {seconds / workers / 60:,.0f} minutes with {workers} workers of {suite.threads} thread here ({how})"
+            f"about {total * 60 / workers:,.0f} minutes with {workers} workers of {suite.threads} thread here ({how})"
         )

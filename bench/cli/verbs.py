@@ -16,12 +16,12 @@ from bench.launching import process
 
 
 def plan(o: argparse.Namespace) -> None:
-    """The matrix: every run, its folder, parameters, FLOPs, images, time; starts nothing."""
+    """A table of the cells, or of every run: networks, images, time, disk; starts nothing."""
     from bench.cli import matrix
     from bench.planning import plan, suite_file
 
     suite = suite_file.load(o.suite)
-    matrix.show(suite, plan.select(plan.plan(suite), o.only), o.root)
+    matrix.show(suite, plan.select(plan.plan(suite), o.only), o.root, o.runs, o.chip)
 
 
 def run(o: argparse.Namespace) -> int:

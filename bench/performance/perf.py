@@ -17,7 +17,7 @@ import torch
 import models
 from bench.errors import BadInput, unknown
 from bench.planning import suite_file
-from bench.planning.costs import TRAINING
+from bench.planning.costs import TRAINING, peak_flops
 from bench.planning.plan import plan
 from bench.runs.run_spec import Execution
 from bench.training import environment
@@ -33,19 +33,13 @@ CHOICES = (
     "fp32", "fp32 channels-last", "fp32 recomputed", "fp32 compiled", "fp32 compiled channels-last",
     "bf16", "bf16 channels-last", "bf16 compiled", "bf16 compiled channels-last",
 )  # fmt: skip
-# Name, as the driver gives it or how it begins: TFLOP/s of dense bf16 with fp32 accumulation, from the vendor's data
-# sheets (half of the figure "with sparsity", where only that is printed). The first that fits counts.
-PEAKS = {
-    "NVIDIA H100 PCIe": 756, "NVIDIA H100 NVL": 835, "NVIDIA H100": 989, "NVIDIA H200 NVL": 835, "NVIDIA H200": 989,
-    "NVIDIA A100": 312, "NVIDIA A30": 165, "NVIDIA A10": 125, "NVIDIA L40S": 362, "NVIDIA L4": 121,
-}  # fmt: skip
 RESET = Path("/proc/self/clear_refs")  # Linux, proc(5): writing 5 sets the peak of this process to what it holds now
 CLOCKS = {"processor time": time.process_time, "wall time": time.perf_counter}
 TITLES = ("images/s", "ratio", "step / bare", "reading", "loss differs", "GB", "bf16 peak")
 LEGEND = f"""\
 step / bare: the whole step (reading, loss, optimizer, EMA, a tenth of logging with the gradient's norm) over its
 forward and backward. loss differs: the largest over {AGREEMENT} steps. GB: the most held, of the GPU or of the whole
-process. bf16 peak: the share of the chip's dense bf16 peak (GPUs that bench/performance/perf.py knows)"""
+process. bf16 peak: the share of the chip's dense bf16 peak (GPUs that bench/planning/costs.py knows)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +105,7 @@ def measure(preset: str, choice: str, batch: int, steps: int, device: str, threa
         trainer._compile()
         losses = [float(trainer.step()) for _ in range(AGREEMENT)]
         data = trainer.batch()
-        parts: list[Callable[[], object]] = [lambda: trainer.gradients(data), trainer.step]
+        parts: list[Callable[[], object]] = [lambda: trainer.gradients(data), lambda: (trainer.step(), trainer.read_losses())]
         parts += [lambda: trainer._log_training(gradient_norm(trainer.weights)), trainer.batch]
         times = np.zeros((steps + 2, len(parts)))
         for row in times:
@@ -163,12 +157,6 @@ def _write_store(preset: str, folder: Path) -> None:
             codec = codecs.Blocks(np.eye(shape[0], 12), np.zeros(12), 1.0)
             codec.save(writer.path)
             writer.facts |= {"codec": codec.facts, "reference": {"array": "reference", "count": IMAGES}}
-
-
-def peak_flops(name: str) -> float | None:
-    """FLOP/s of a chip, None for one that is not in the table. A name ends where a word does: an L4 is no L40."""
-    fits = (1e12 * flops for chip, flops in PEAKS.items() if name == chip or name.startswith((chip + " ", chip + "-")))
-    return next(fits, None)
 
 
 def restart_memory(device: str) -> None:

@@ -11,30 +11,75 @@ import torch
 
 import datasets
 import models
+from bench.errors import unknown
 from bench.runs.run_spec import Run
 
 TRAINING = 3  # a backward pass costs two forward passes
-GPU_FLOPS = 1e14  # assumed of one GPU where none can be timed: 100 TFLOP/s, said with the estimate
+# Name, as the driver gives it or how it begins: TFLOP/s of dense bf16 with fp32 accumulation, from the vendor's data
+# sheets (half of the figure "with sparsity", where only that is printed). The first that fits counts.
+PEAKS = {
+    "NVIDIA H100 PCIe": 756, "NVIDIA H100 NVL": 835, "NVIDIA H100": 989, "NVIDIA H200 NVL": 835, "NVIDIA H200": 989,
+    "NVIDIA A100": 312, "NVIDIA A30": 165, "NVIDIA A10": 125, "NVIDIA L40S": 362, "NVIDIA L4": 121,
+}  # fmt: skip
+SHARE = 0.35  # of the peak, assumed
+PLAIN_GPU = 1e14  # FLOP/s, assumed where no chip is named
+STATE, EMA = 16, 4  # bytes a parameter in a checkpoint (weights, EMA, two moments of Adam), and in what is kept
+CHECKPOINTS = 2  # kept while a run is under way
+FOLDER = 300_000  # bytes of a run's log, samples and result, about
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """FLOP/s of training on a GPU, and where they are from, in words."""
+
+    flops: float
+    said: str
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run: parameters, forward FLOPs per image, and seconds on one core or GPU."""
+    """Of one run: parameters, forward FLOPs per image, seconds on one core or GPU, bytes kept and more meanwhile."""
 
     params: int
     flops: int
     seconds: float
 
+    @property
+    def kept(self) -> int:
+        """Bytes of its folder when it is done."""
+        return EMA * self.params + FOLDER
 
-def of(run: Run) -> Cost:
-    """Build the run's network, count, and time one forward pass on a CPU; a GPU's speed is assumed."""
+    @property
+    def under_way(self) -> int:
+        """Bytes of its checkpoints."""
+        return CHECKPOINTS * STATE * self.params
+
+
+def peak_flops(name: str) -> float | None:
+    """FLOP/s of a chip, None for one that is not in the table. A name ends where a word does: an L4 is no L40."""
+    fits = (1e12 * flops for chip, flops in PEAKS.items() if name == chip or name.startswith((chip + " ", chip + "-")))
+    return next(fits, None)
+
+
+def gpu(chip: str | None) -> Gpu:
+    """The speed assumed of a chip, `h100` say, or of none in particular; BadInput names the choices."""
+    names = {name.removeprefix("NVIDIA ").lower().replace(" ", "-"): flops for name, flops in PEAKS.items()}
+    if chip is None:
+        return Gpu(PLAIN_GPU, f"an assumed {PLAIN_GPU / 1e12:.0f} TFLOP/s; name a GPU with --chip")
+    if chip.lower() not in names:
+        raise unknown("--chip", chip, sorted(names))
+    peak = names[chip.lower()]
+    return Gpu(SHARE * peak * 1e12, f"an assumed {SHARE:.0%} of the {peak} TFLOP/s of a {chip.upper()} in bf16")
+
+
+def of(run: Run, on: Gpu | None) -> Cost:
+    """Build the run's network and count; its time by a forward pass timed here, or by the speed of a GPU."""
     spec, shape = run.spec, datasets.get(run.spec.dataset).shape
-    timed = spec.device == "cpu"
     sizes: dict[str, Any] = {"in_channels": shape[0], "out_channels": shape[0], "image_size": shape[1]}
-    with torch.device("cpu" if timed else "meta"):
+    with torch.device("meta" if on else "cpu"):
         model = models.build(spec.backbone, spec.method_text, **sizes)
         flops = models.flops(model, shape)
-    forward = _forward_seconds(model, shape, spec.batch, spec.threads) if timed else flops / GPU_FLOPS
+    forward = flops / on.flops if on else _forward_seconds(model, shape, spec.batch, spec.threads)
     sampled = spec.evaluation.samples * spec.evaluation.network_evaluations * evaluations(run)
     params = sum(p.numel() for p in model.parameters())
     return Cost(params, flops, forward * (TRAINING * spec.budget + sampled))

@@ -62,8 +62,9 @@ def _line_ends_at(log: Path, size: int) -> bool:
         return size == 0 or file.read(1) == b"\n"
 
 
-def drop_after(folder: Path, images: int) -> None:
-    """Remove checkpoints beyond `images`: passed over once, they belong to a log that is not there any more."""
+def drop_after(folder: Path, images: int = -1) -> None:
+    """Remove checkpoints beyond `images`: passed over once, they belong to a log that is not there any more. By default
+    all of them: a run that has ended needs none."""
     for path in folder.glob("*.pt"):
         if path.name > name(images):
             path.unlink()

@@ -29,6 +29,7 @@ from bench.training import environment
 from bench.training.probes import ProbedStep, Probes
 from bench.training.warning import Leaving, Warning
 from datasets import Store
+from models.weights import export
 from reports.records import reading
 from reports.records.event_log import EventLog, read_events
 from reports.records.files import read_json, write_json
@@ -332,7 +333,9 @@ class Trainer:
         reason = {"reason": f"loss is {self.losses[-1]} at {self.images} images"} if state is State.DIVERGED else {}
         self._event("end", flush=True, seconds=self.seconds, checkpoint_seconds=self.saving, status=state, **reason)
         self.log.close()
+        export(self.ema, self.folder.weights)
         write_json(self.folder.result, reading.summarize(self.run.config, read_events(self.folder.path)))
+        checkpoint.drop_after(self.folder.checkpoints)
         return state
 
     def _event(self, kind: str, flush: bool = False, **fields: Any) -> None:

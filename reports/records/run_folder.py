@@ -2,7 +2,7 @@
 
 ROOT/SUITE/RUN/config.json    what the run is
 ROOT/SUITE/RUN/events.jsonl   what happened
-ROOT/SUITE/RUN/checkpoints/   weights and the state of training
+ROOT/SUITE/RUN/checkpoints/   weights and the state of training; of a run that is done, its EMA alone
 ROOT/SUITE/RUN/samples/       grids of generated images, one per evaluation
 ROOT/SUITE/RUN/result.json    the summary of config and events, once the run is done
 ROOT/SUITE/RUN/error.json     why it failed
@@ -48,6 +48,7 @@ class RunFolder:
         self.result = self.path / "result.json"
         self.error = self.path / "error.json"
         self.checkpoints = self.path / "checkpoints"
+        self.weights = self.checkpoints / "ema.safetensors"
         self.samples = self.path / "samples"
         self.lock = self.path / "lock"
 

@@ -31,14 +31,11 @@ from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import datasets
 from bench.launching import process as processes
 from bench.launching.process import Exit
 from bench.planning import suite_file
 from bench.planning.plan import plan
-from bench.runs import checkpoint
 from bench.runs.run_spec import Run
 from bench.training.trainer import Trainer
 
@@ -217,18 +214,10 @@ def _telling(method: Callable[..., Any], number: int, phase: Any) -> Callable[..
 
 
 def outcome(run: Run, root: Path) -> tuple[str, list[dict[str, Any]]]:
-    """What a run ended with: a digest of its last checkpoint's tensors, and its log without `resume` lines and
+    """What a run ended with: a digest of its EMA, to which every step has added, and its log without `resume` lines and
     CLOCKS_AND_PLACE."""
     folder = run.folder(root)
-    state, _ = checkpoint.load(folder.checkpoints, run.spec.hash, folder.events)
-    if state is None:
-        raise ValueError(f"{folder.checkpoints}: no checkpoint loads")
-    tensors = {f"{part}.{name}": tensor for part in ("model", "ema") for name, tensor in state[part].items()}
-    for index, moments in state["optimizer"]["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    digest = hashlib.sha256(folder.weights.read_bytes())
     events = [json.loads(line) for line in folder.events.read_text().splitlines()]
     return digest.hexdigest(), [_kept(event) for event in events if event["event"] != "resume"]
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.func import jacrev
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -14,7 +15,6 @@ from bench.diffusion.random_streams import RandomStreams
 from bench.diffusion.schedules import schedule
 from bench.planning import suite_file
 from bench.planning.plan import plan
-from bench.runs import checkpoint
 from bench.runs.run_spec import Diffusion
 from bench.training.probes import HISTORY, POINTS, WINDOW, Probes, oscillation, probed_steps, response
 from bench.training.trainer import Trainer, train_run
@@ -35,9 +35,7 @@ def timeless(log):
 
 
 def weights(run, root):
-    state, notes = checkpoint.load(run.folder(root).checkpoints, run.spec.hash, run.folder(root).events)
-    assert notes == []
-    return state["model"] | {f"ema.{name}": tensor for name, tensor in state["ema"].items()}
+    return load_file(run.folder(root).weights)
 
 
 def equal(a, b):

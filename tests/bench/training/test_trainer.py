@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from tiny_suite import TINY
 
 import models
@@ -73,6 +74,15 @@ def assert_same_run(a: RunFolder, b: RunFolder, run: Run) -> None:
     for state in (first, second):
         del state["seconds"], state["log_bytes"]
     assert same(first, second)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept():
+    """Runs that have ended keep their last checkpoints here, to be compared whole; others keep their EMA alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        drop = checkpoint.drop_after
+        patch.setattr(checkpoint, "drop_after", lambda folder, images=None: images is None or drop(folder, images))
+        yield drop
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +327,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_curve(planned, tmp
     assert result["status"] == "diverged" and result["images"] == 512 and "nan at 512 images" in result["reason"]
     assert [e["images"] for e in result["evaluations"]] == [i for i in run.spec.evaluation.images if i < 512]
     assert train_run(run, tmp_path, data) is State.DIVERGED  # not tried again
+
+
+def test_a_run_that_is_done_keeps_its_ema_alone(planned, tmp_path, data, undisturbed, kept, monkeypatch):
+    monkeypatch.setattr(checkpoint, "drop_after", kept)
+    run = planned[3]
+    train_run(run, tmp_path, data)
+    folder = run.folder(tmp_path)
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["ema.safetensors"]
+    ema = last_state(undisturbed(run), run)["ema"]
+    assert same(load_file(folder.weights), ema) and folder.state() is State.COMPLETE
 
 
 def test_samples_that_are_not_finite_are_recorded_as_nan(planned, tmp_path, data, monkeypatch):
