@@ -51,7 +51,7 @@ sweep: setup  ## submit SUITE to CLUSTER (slurm), with FLAGS="--partition gpu --
 
 test-slurm: setup  ## install a SLURM of Debian's packages (as root) and run tests/slurm on a throwaway cluster
 	tests/slurm/install
-	.venv/bin/python -m pytest tests/slurm -n 0 -v
+	.venv/bin/python -m pytest tests/slurm -o faulthandler_timeout=1800
 
 ui: setup   ## open MLflow on what is synced, on this machine only
 	$(BENCH) ui --root $(ROOT)

@@ -149,7 +149,7 @@ def data(o: argparse.Namespace) -> int:
 
 
 def perf(o: argparse.Namespace) -> int:
-    """Training throughput of each way of computing, where a suite's time went, or whether a recipe keeps its rule."""
+    """Throughput of ways to compute a step, or of reading; where a suite's time went; if a recipe keeps its rule."""
     if o.recipe:
         from bench.performance import recipe
         from bench.planning import suite_file
@@ -159,6 +159,10 @@ def perf(o: argparse.Namespace) -> int:
         from bench.performance import time_split
 
         time_split.show(o.root, _name(o))
+    elif o.loader:
+        from bench.performance import loading
+
+        loading.show(o.data, o.steps)
     else:
         from bench.performance import perf
 

@@ -22,7 +22,7 @@ from bench.planning.plan import plan
 from bench.runs.run_spec import Execution
 from bench.training import environment
 from bench.training.trainer import Trainer, gradient_norm
-from datasets import Dataset, Writer, codecs
+from datasets import Dataset, Store, Writer, codecs
 from datasets.parallel import cores
 from reports.records.run_folder import RunFolder
 
@@ -105,7 +105,10 @@ def measure(preset: str, choice: str, batch: int, steps: int, device: str, threa
         trainer._compile()
         losses = [float(trainer.step()) for _ in range(AGREEMENT)]
         data = trainer.batch()
-        parts: list[Callable[[], object]] = [lambda: trainer.gradients(data), lambda: (trainer.step(), trainer.read_losses())]
+        parts: list[Callable[[], object]] = [
+            lambda: trainer.gradients(data),
+            lambda: (trainer.step(), trainer.read_losses()),
+        ]
         parts += [lambda: trainer._log_training(gradient_norm(trainer.weights)), trainer.batch]
         times = np.zeros((steps + 2, len(parts)))
         for row in times:
@@ -132,26 +135,33 @@ def _trainer(preset: str, choice: str, batch: int, device: str, threads: int, fo
     changes |= {"evaluation": old.evaluation.model_copy(update={"images": [budget], "samples": 128})}
     spec = old.but(**changes, dropout=0.0)  # masks of dropout differ between choices, and with them the losses
     run = dataclasses.replace(run, spec=spec, execution=Execution(checkpointing="recomputed" in words))
-    _write_store(preset, folder)
+    write_store(folder, _random(preset), IMAGES)
     restart_memory(device)
     return Trainer(run, RunFolder(folder), folder)
 
 
-def _write_store(preset: str, folder: Path) -> None:
-    """The dataset `random`: images, and labels, or latents and texts, as the preset takes them."""
-    config, bits = models.config(preset), np.random.Generator(np.random.Philox(0))
+def _random(preset: str) -> Dataset:
+    """A dataset of the shape and condition that a preset takes."""
+    config = models.config(preset)
     shape = (config.in_channels, config.image_size, config.image_size)
-    dataset = Dataset("random", shape, "", "", lambda *_: None, classes=config.classes, context=config.context)
+    return Dataset("random", shape, "", "", lambda *_: None, classes=config.classes, context=config.context)
+
+
+def write_store(folder: Path, dataset: Dataset, count: int) -> None:
+    """A store of random images, labels, latents and texts, as a dataset has them, unless it is there."""
+    bits, shape = np.random.Generator(np.random.Philox(0)), dataset.shape
     with Writer(folder, dataset) as writer:
-        writer.count = IMAGES
-        writer.write("images", bits.integers(0, 256, (IMAGES, *shape), dtype=np.uint8))
-        if config.classes:
-            writer.write("labels", bits.integers(0, config.classes, IMAGES))
-        if config.context:
-            texts = bits.standard_normal((IMAGES, *config.context)).astype(np.float16)
-            moments = bits.standard_normal((IMAGES, 2 * shape[0], *shape[1:])).astype(np.float16)
+        if Store.exists(folder, dataset.name):
+            return
+        writer.count = count
+        writer.write("images", bits.integers(0, 256, (1 if dataset.context else count, *shape), dtype=np.uint8))
+        if dataset.classes:
+            writer.write("labels", bits.integers(0, dataset.classes, count))
+        if dataset.context:
+            texts = bits.standard_normal((count, *dataset.context), dtype=np.float32).astype(np.float16)
+            moments = bits.standard_normal((count, 2 * shape[0], *shape[1:]), dtype=np.float32).astype(np.float16)
             arrays = {"moments": moments, "texts": texts, "val_texts": texts[:1], "empty": np.zeros_like(texts[0])}
-            arrays |= {"first": np.arange(IMAGES + 1), "reference": np.zeros((IMAGES, 3, 16, 16), np.uint8)}
+            arrays |= {"first": np.arange(count + 1), "reference": np.zeros((IMAGES, 3, 16, 16), np.uint8)}
             for name, array in arrays.items():
                 writer.write(name, array)
             codec = codecs.Blocks(np.eye(shape[0], 12), np.zeros(12), 1.0)

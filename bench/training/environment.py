@@ -14,7 +14,7 @@ import torch
 import models
 from bench.evaluation.evaluator import Evaluator
 from bench.runs import source_code
-from bench.runs.run_spec import Run, RunSpec
+from bench.runs.run_spec import Run
 from datasets import Store
 from models import theory
 
@@ -23,7 +23,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "torch-fidelity")
 
 def describe(run: Run, model: models.Backbone, store: Store, evaluator: Evaluator) -> dict[str, Any]:
     """The fields of a `start` event."""
-    extractor, reference, execution = evaluator.extractor, evaluator.reference, run.execution
+    extractor, reference = evaluator.extractor, evaluator.reference
     method, total = (sum(weight.numel() for weight in part.parameters()) for part in (model.scaling, model))
     fields = {"run": run.id, "hash": run.spec.hash, "protocol": run.config["protocol"]}
     fields |= {"params": total, "backbone_params": total - method, "method_params": method}
@@ -32,17 +32,17 @@ def describe(run: Run, model: models.Backbone, store: Store, evaluator: Evaluato
     fields |= {"data_digest": store.digest, "data_images": store.count, "data_partial": store.partial}
     fields |= {"reference_digest": reference.digest, "reference_size": reference.size}
     fields |= {"extractor": extractor.name, "extractor_digest": extractor.digest, "resize": extractor.resize}
-    fields |= {key: getattr(execution, key) for key in ("processes", "accumulate", "checkpointing")}
-    return fields | place(run.spec) | {"cpu_count": os.cpu_count(), "git": source_code.git_state()}
+    return fields | place(run) | {"cpu_count": os.cpu_count(), "git": source_code.git_state()}
 
 
-def place(spec: RunSpec) -> dict[str, Any]:
-    """Where a run is computed, and with which versions; recorded again at every resumption."""
-    name = device_name(spec.device)
+def place(run: Run) -> dict[str, Any]:
+    """Where and how a run is computed, and with which versions; recorded again at every resumption."""
+    how = {key: getattr(run.execution, key) for key in ("processes", "accumulate", "checkpointing")}
+    name = device_name(run.spec.device)
     versions = {"python": platform.python_version()}
     versions |= {package.replace("-", "_"): metadata.version(package) for package in PACKAGES}
     host, code = socket.gethostname(), source_code.digest()
-    return {"device": spec.device, "device_name": name, "host": host, "versions": versions, "code": code}
+    return how | {"device": run.spec.device, "device_name": name, "host": host, "versions": versions, "code": code}
 
 
 def device_name(kind: str) -> str:

@@ -132,7 +132,7 @@ class Trainer:
         if size:
             torn = "cut a torn last line" if whole < size else ""
             said = [f"from {self.images} images", lease.note, torn, *notes]
-            self._event("resume", **environment.place(self.spec), note="; ".join(filter(None, said)))
+            self._event("resume", **environment.place(self.run), note="; ".join(filter(None, said)))
         distributed.of_rank_0(self.images)
 
     def resume(self) -> tuple[int, list[str]]:

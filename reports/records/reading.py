@@ -7,6 +7,7 @@ from typing import Any
 PROTOCOL = 2  # the version of the measurement protocol this reader knows
 EVALUATION = ("images", "seconds", "fid", "eval_seconds", "nfe", "samples", "draws")  # what a summary keeps of each
 PROBE = ("probe", "images", "value", "blocks", "largest")  # what it keeps of each probe that is a number
+PLACE = ("device_name", "processes", "accumulate", "checkpointing")  # what it keeps of how a run was computed
 WINDOW = 9  # consecutive points of a series in which its band is read
 GATES = 16  # points of training at which a summary keeps them
 
@@ -23,6 +24,7 @@ def summarize(config: dict[str, Any], events: list[dict[str, Any]]) -> dict[str,
         "reason": end.get("reason"),
         "images": events[-1].get("images", 0) if events else 0,
         "resumes": len(resumes),
+        "computed": {key: _values([*starts, *resumes], key) for key in PLACE},
         "seconds": max((event["seconds"] for event in events if "seconds" in event), default=0.0),
         "evaluations": [{key: event.get(key) for key in EVALUATION} for event in evaluations],
         "noise": [fid for probe in probes if probe["probe"] == "evaluation_noise" for fid in probe["fids"]],
@@ -31,6 +33,11 @@ def summarize(config: dict[str, Any], events: list[dict[str, Any]]) -> dict[str,
         "start": starts[0] if starts else {},
         "spec": spec,
     }
+
+
+def _values(events: list[dict[str, Any]], key: str) -> list[Any]:
+    """What a run was computed with, one after the other, each value once."""
+    return [*dict.fromkeys(event[key] for event in events if key in event)]
 
 
 def _stability(probes: list[dict[str, Any]]) -> dict[str, Any] | None:

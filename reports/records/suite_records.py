@@ -7,7 +7,7 @@ Works on folders copied from anywhere.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -85,7 +85,8 @@ class Distance:
 
 @dataclass(frozen=True, eq=False)
 class Result(Listed):
-    """One run. status: a word of `State`; start: the start event; spec: the resolved configuration."""
+    """One run. status: a word of `State`; start: the start event; spec: the resolved configuration; computed: the
+    values of `reading.PLACE` that it was computed with, one after the other."""
 
     suite: str
     hash: str
@@ -99,12 +100,17 @@ class Result(Listed):
     spec: dict[str, Any]
     reason: str | None = None
     resumes: int = 0
+    computed: dict[str, list[Any]] = field(default_factory=dict)
     probes: tuple[dict[str, Any], ...] = ()
     stability: dict[str, Any] | None = None
 
     def recorded(self, key: str) -> Any:
         """What the start event says of `key`, else the configuration; None if neither does."""
         return self.start.get(key, self.spec.get(key))
+
+    def computed_with(self, key: str) -> tuple[Any, ...]:
+        """Every value of a key of `reading.PLACE` that the run was computed with, in turn."""
+        return tuple(self.computed.get(key) or [self.recorded(key)])
 
     def probe(self, name: str) -> float:
         """The last value of a probe of one number; nan if the run has none."""

@@ -81,7 +81,7 @@ def computed(records: Records) -> list[Note]:
     found = []
     for cell, key in itertools.product(_cells(records), COMPUTE):
         pairs = list(cell.pairs("paired", "null", "floor"))
-        if odd := [pair for pair in pairs if pair[0].recorded(key) != pair[1].recorded(key)]:
+        if odd := [pair for pair in pairs if pair[0].computed_with(key) != pair[1].computed_with(key)]:
             runs = sorted({run.run for pair in odd for run in pair})
             found.append(Note(f"{cell.name}: {key} differs within {len(odd)} of {len(pairs)} pairs.", runs))
     return found

@@ -87,7 +87,7 @@ def _arm(arm: Arm, base: list[Result], other: list[Result]) -> Arm:
 
     sides = [[one.baseline for one in result.pairs], [one.arm for one in result.pairs]]
     images = [math.exp(np.mean(side)) if pairs else math.nan for side in sides]
-    alike = all(b.start.get("device_name") == a.start.get("device_name") for b, a in pairs)
+    alike = all(len({name for run in pair for name in run.computed_with("device_name")}) == 1 for pair in pairs)
     seconds, flops = axis(pace) if alike else Interval(), axis(lambda run: number(run.start.get("flops")))
     return replace(arm, images=(images[0], images[1]), seconds=seconds, flops=flops)
 

@@ -1,4 +1,4 @@
-"""One cluster for all tests of this folder: `make test-slurm`, or pytest tests/slurm -n 0."""
+"""One cluster for all tests of a process of pytest, of which `make test-slurm` starts two."""
 
 from __future__ import annotations
 

@@ -61,6 +61,7 @@ def _measure(run: Run, data: Path) -> tuple[float, float, float, float]:
             probes.points = {trainer.images + run.spec.batch} if i % 3 == 2 else set()
             began = clock()
             trainer.step()
+            trainer.read_losses()
             trainer._elapsed(0.0)  # waits for the device
             times[i % 3].append(clock() - began)
         trainer.probes = probes

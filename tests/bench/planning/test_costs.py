@@ -35,7 +35,7 @@ def test_a_line_per_cell_with_the_hours_on_a_chip_and_the_disk(capsys, tmp_path)
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.startswith(("cifar10/", "celeba64/"))]
     assert [row[0] for row in rows] == [cell.name for cell in suite.cells] and {row[1] for row in rows} == {"21"}
-    assert [row[3] for row in rows][0] == "44,255,328"
+    assert rows[0][3] == "44,255,328"
     kept = sum(4 * int(row[3].replace(",", "")) for row in rows) * 21 / 1e9
     assert abs(sum(float(row[-1]) for row in rows) - kept) < 0.1 and f"disk: {kept:.0f}" in said
     assert "35% of the 989 TFLOP/s of a H100" in said

@@ -164,6 +164,35 @@ def test_a_rank_restores_the_checkpoint_that_rank_0_restored(tiny, tmp_path, dat
     assert restored == [taken] and taken < newest
 
 
+def test_a_run_moves_from_four_processes_to_one_and_back(tiny, tmp_path, data):
+    """How many there are is no part of its identity: it draws the same images, and says how it was computed."""
+    settings = {"budget": 6400, "checkpoints": 50, **TWICE}
+    for resumes, processes in enumerate((4, 1)):
+        path = tiny(processes=processes, **settings)
+        run = plan(load(path))[0]
+        worker = multiprocessing.get_context("spawn").Process(target=coordinate, args=(path, tmp_path, data))
+        worker.start()
+        folder, until = run.folder(tmp_path), time.monotonic() + 120
+        wanted = '"event": "resume"' if resumes else '"event": "checkpoint"'
+        while not folder.events.is_file() or wanted not in folder.events.read_text():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        worker.kill()
+        worker.join()
+        while folder.is_held():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    assert train(tiny(processes=4, **settings), tmp_path, data) == 0
+    assert json.loads(folder.result.read_text())["computed"]["processes"] == [4, 1]
+    assert [e["processes"] for e in lines(folder) if e["event"] in ("start", "resume")] == [4, 1, 4]
+    whole = tmp_path / "whole"
+    assert train(tiny(processes=1, **settings), whole, data) == 0
+    ours, theirs = ([e for e in lines(one) if e["event"] == "eval"] for one in (folder, run.folder(whole)))
+    assert [e["draws"] for e in ours] == [e["draws"] for e in theirs]
+    losses = [[e["loss"] for e in lines(one) if e["event"] == "train"] for one in (folder, run.folder(whole))]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
 def test_ranks_leave_with_their_coordinator(begun, tmp_path, data):
     """A scheduler that lost sight of them would let them train on."""
     path, _, folder, worker = begun
