@@ -5,10 +5,12 @@ DATA   ?= data
 PYTHON ?= python3
 KILLS  ?= 100
 CLUSTER ?= slurm
+GPU_PYTHON  = $(if $(filter none,$(VENV)),$(PYTHON),.venv/bin/python)
+GPU_PRESETS = uvit-s-2 uvit-s-4 unet-iddpm-cifar10 uvit-l-4
 BENCH   = .venv/bin/python -m bench
 FAST    = tests/bench/planning/test_suite.py tests/bench/planning/test_plan.py tests/bench/runs tests/bench/diffusion tests/reports/records tests/reports/analysis
 
-.PHONY: help setup reproduce smoke check test ui perf lock latent calibrate tables chaos sweep test-slurm
+.PHONY: gpu help setup reproduce smoke check test ui perf lock latent calibrate tables chaos sweep test-slurm
 
 help:       ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -52,6 +54,11 @@ sweep: setup  ## submit SUITE to CLUSTER (slurm), with FLAGS="--partition gpu --
 test-slurm: setup  ## install a SLURM of Debian's packages (as root) and run tests/slurm on a throwaway cluster
 	tests/slurm/install
 	.venv/bin/python -m pytest tests/slurm -o faulthandler_timeout=1800
+
+gpu: $(if $(filter none,$(VENV)),,setup)  ## tests and speeds that need a GPU; VENV=none takes PYTHON as it is, without .venv
+	@if $(GPU_PYTHON) -c 'import sys, torch; sys.exit(torch.cuda.is_available())'; then echo "no GPU is visible here: tests/gpu is left out"; else \
+	$(GPU_PYTHON) -m pytest tests/gpu -n 0 -x -s -o faulthandler_timeout=200 && for preset in $(GPU_PRESETS); do \
+	timeout 90 $(GPU_PYTHON) -m bench perf --device cuda --preset $$preset --batch 128 --choice bf16 --choice "bf16 compiled"; done; fi
 
 ui: setup   ## open MLflow on what is synced, on this machine only
 	$(BENCH) ui --root $(ROOT)

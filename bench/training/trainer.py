@@ -179,8 +179,10 @@ class Trainer:
             if self.leaving:
                 raise Leaving
             stop, began = self._next_stop(logged), time.perf_counter()
-            while self.images < stop and not (self.warning.given and distributed.count() == 1):
+            while self.images < stop:
                 self.step()
+                if self.warning.given and distributed.count() == 1:
+                    break  # several ranks agree on it where they read losses
             norm = gradient_norm(self.weights) if self.images % logged == 0 else None
             finite = self.read_losses()
             self.seconds += self._elapsed(began)

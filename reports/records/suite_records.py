@@ -110,7 +110,7 @@ class Result(Listed):
 
     def computed_with(self, key: str) -> tuple[Any, ...]:
         """Every value of a key of `reading.PLACE` that the run was computed with, in turn."""
-        return tuple(self.computed.get(key) or [self.recorded(key)])
+        return tuple(dict.fromkeys([self.recorded(key), *self.computed.get(key, [])]))
 
     def probe(self, name: str) -> float:
         """The last value of a probe of one number; nan if the run has none."""

@@ -49,7 +49,7 @@ class TuningRow:
     speedup: Interval  # over the usable cells, 95 %
     best: bool  # whether it is the fastest of the method's rates
     diverged: int  # runs
-    runs: list[str]
+    runs: list[str]  # behind it
 
 
 @dataclass(frozen=True)
