@@ -110,9 +110,9 @@ def _main(run: Run, root: Path, data: Path, environment: dict[str, str], started
 def _train(run: Run, root: Path, data: Path, startup: float) -> Exit:
     from bench.runs import distributed
     from bench.training.trainer import follow_run, train_run
-    from bench.training.warning import Leaving, Warning
+    from bench.training.warning import EndWarning, Leaving
 
-    warning = Warning().listen()
+    warning = EndWarning().listen()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, WARNINGS)  # blocked since the forkserver began
     try:
         if run.execution.processes > 1:

@@ -27,7 +27,7 @@ from bench.runs import checkpoint, compute, distributed
 from bench.runs.run_spec import Run, RunSpec
 from bench.training import environment
 from bench.training.probes import ProbedStep, Probes
-from bench.training.warning import Leaving, Warning
+from bench.training.warning import EndWarning, Leaving
 from datasets import Store
 from models.weights import export
 from reports.records import reading
@@ -44,7 +44,7 @@ SAVE_EVERY = 900.0  # seconds after which a run saves, wherever its next planned
 KEPT, MODULES = ("images", "seconds", "draws", "losses", "evaluated", "saved"), ("model", "ema", "optimizer")
 
 
-def train_run(run: Run, root: Path, data: Path, warning: Warning | None = None, startup: float = 0.0) -> State:
+def train_run(run: Run, root: Path, data: Path, warning: EndWarning | None = None, startup: float = 0.0) -> State:
     """Train one run, or go on with it, until its end; returns its state, complete or diverged.
 
     Owns its folder meanwhile: Held if another process does. warning: Leaving is raised, and all that is trained saved,
@@ -64,7 +64,7 @@ def train_run(run: Run, root: Path, data: Path, warning: Warning | None = None, 
             raise
 
 
-def follow_run(run: Run, root: Path, data: Path, warning: Warning) -> None:
+def follow_run(run: Run, root: Path, data: Path, warning: EndWarning) -> None:
     """What a rank other than 0 does with a run, beside rank 0: it restores the very checkpoint that rank 0 did."""
     trainer = Trainer(run, run.folder(root), data, warning)
     if images := distributed.of_rank_0(0):
@@ -75,8 +75,8 @@ def follow_run(run: Run, root: Path, data: Path, warning: Warning) -> None:
 class Trainer:
     """The state of one run while it is trained."""
 
-    def __init__(self, run: Run, folder: RunFolder, data: Path, warning: Warning | None = None) -> None:
-        self.run, self.folder, self.spec, self.warning = run, folder, run.spec, warning or Warning()
+    def __init__(self, run: Run, folder: RunFolder, data: Path, warning: EndWarning | None = None) -> None:
+        self.run, self.folder, self.spec, self.warning = run, folder, run.spec, warning or EndWarning()
         self.lease: Lease | None = None  # of rank 0, from its start on
         spec, execution = run.spec, run.execution
         self.device = compute.set_up(spec)

@@ -12,7 +12,7 @@ class Leaving(Exception):
     """The run was told to leave: what is trained is saved, and the same command goes on."""
 
 
-class Warning:
+class EndWarning:
     """Notes SIGUSR2 and SIGTERM; training looks between two steps, an evaluation is broken off at once."""
 
     SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
@@ -21,7 +21,7 @@ class Warning:
         self.given = False
         self._at_once = False
 
-    def listen(self) -> Warning:
+    def listen(self) -> EndWarning:
         """Take the signals of this process from now on."""
         for number in self.SIGNALS:
             signal.signal(number, self._take)

@@ -29,7 +29,7 @@ from bench.planning.plan import plan
 from bench.planning.suite_file import load
 from bench.runs.run_spec import Execution
 from bench.training.trainer import Trainer, follow_run, train_run
-from bench.training.warning import Leaving, Warning
+from bench.training.warning import EndWarning, Leaving
 from reports.records.run_folder import RunFolder, State
 
 DEVICE = os.environ.get("GPU_TESTS_ON", "cuda")
@@ -56,7 +56,7 @@ def trainer(run, folder: Path, data: Path) -> Trainer:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_left_and_resumed_it_draws_the_same_and_ends(tiny, tmp_path, data, precision):
     run = pilot(tiny, precision=precision)
-    warning = Warning()
+    warning = EndWarning()
     evaluate = Trainer.evaluate
 
     def warned(self):
@@ -108,7 +108,7 @@ def rank(number: int, port: int, run, root: Path, data: Path) -> None:
     """One of two ranks that share a device: over gloo, as NCCL wants a device for each."""
     os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo")
-    follow_run(run, root, data, Warning()) if number else train_run(run, root, data)
+    follow_run(run, root, data, EndWarning()) if number else train_run(run, root, data)
 
 
 def test_two_ranks_on_one_device_train_one_run(tiny, tmp_path, data):

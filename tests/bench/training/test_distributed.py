@@ -25,7 +25,7 @@ from bench.planning.suite_file import load
 from bench.runs import checkpoint, compute, distributed
 from bench.runs.run_spec import Run
 from bench.training.trainer import Trainer, build, follow_run, train_run
-from bench.training.warning import Warning
+from bench.training.warning import EndWarning
 from datasets import Store
 from reports.records import lease
 from reports.records.lease import Held, Lease
@@ -161,7 +161,7 @@ def test_a_rank_restores_the_checkpoint_that_rank_0_restored(tiny, tmp_path, dat
     monkeypatch.setattr(distributed, "of_rank_0", lambda number: taken)
     monkeypatch.setattr(Trainer, "fit", lambda self: restored.append(self.images))
     monkeypatch.setattr(Trainer, "finish", lambda self, state: state)
-    follow_run(run, tmp_path, data, Warning())
+    follow_run(run, tmp_path, data, EndWarning())
     assert restored == [taken] and taken < newest
 
 

@@ -29,7 +29,7 @@ from bench.runs import checkpoint
 from bench.runs.run_spec import Run
 from bench.training import trainer as module
 from bench.training.trainer import Trainer, build, train_run
-from bench.training.warning import Leaving, Warning
+from bench.training.warning import EndWarning, Leaving
 from datasets import Store
 from reports.records.lease import Held
 from reports.records.run_folder import RunFolder, State
@@ -134,7 +134,7 @@ def interrupted(run: Run, root: Path, data: Path, where: str, count: int, number
         return result
 
     setattr(owner, where, call)
-    warning = Warning().listen()
+    warning = EndWarning().listen()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, process.WARNINGS)  # blocked since the forkserver began
     try:
         train_run(run, root, data, warning)
