@@ -1,30 +1,35 @@
 """cifar10: 50,000 colour photographs, 32x32, of ten kinds of things. Unconditional, as in the paper.
 
-Krizhevsky 2009. The python-version archive holds pickles: they are read by an unpickler that can make numpy arrays and
-nothing else.
+Krizhevsky 2009. The python version holds pickles: they are read by an unpickler that can make numpy arrays and nothing
+else. The binary version gives the same images in the same order, the hub's parquet files in an order of their own.
 """
 
 from __future__ import annotations
 
 import io
-import lzma
 import pickle
-import tarfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datasets import originals
+from datasets.originals import ARCHIVE, Item, Originals
 from datasets.store import Dataset, Options, Writer
 
-ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
-BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+ORIGINALS = Originals(
+    "cifar10",
+    "cifar-10-python.tar.gz, the folder cifar-10-batches-py, the binary version, or the hub's parquet files",
+    rf"cifar-10-(python|binary|batches-(py|bin)){ARCHIVE}",
+    5,
+    r"(.*/)?(data_batch_[1-5](\.bin)?|train-[^/]*\.parquet|train/[^/]*\.parquet)",
+    "training batches (data_batch_1 to data_batch_5)",
+    others={r"cifar-?100": "CIFAR-100", r"trainLabels\.csv|train\.7z": "Kaggle's competition, in another order"},
+)
 PIXELS = 3 * 32 * 32
-ORIGINALS = f"{ARCHIVE} or the folder {FOLDER}"
 ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-ALLOWED |= {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
+MAKERS = (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))  # of protocols 2 and 5
+ALLOWED |= {(f"numpy.{core}.{module}", name) for core in ("core", "_core") for module, name in MAKERS}
 
 
 class _Arrays(pickle.Unpickler):
@@ -38,48 +43,54 @@ class _Arrays(pickle.Unpickler):
 
 def prepare(writer: Writer, options: Options) -> None:
     """Write the images of the five training batches in their order."""
-    path = originals.find(options.source, "cifar10", ORIGINALS, ARCHIVE, FOLDER)
-    images = np.concatenate([_images(path, name, content) for name, content in _batches(path)])
+    path, found = ORIGINALS.find(options.source)
+    forms = [[each for each in sorted(originals.by_name(found).items()) if _form(each[1]) == form] for form in READERS]
+    images = np.concatenate([_images(item) for _, item in next(filter(None, forms))])
     writer.facts |= originals.check_count("cifar10", path, len(images), DATASET.count or 0, options.partial)
     writer.write("images", images)
     writer.count = len(images)
 
 
-def _batches(path: Path) -> list[tuple[str, bytes]]:
-    """(name, bytes) of the training batches; in a miniature some may be missing."""
-    found: dict[str, bytes] = {}
-    if path.is_dir():
-        found = {name: (path / name).read_bytes() for name in BATCHES if (path / name).is_file()}
-    else:
-        try:
-            with tarfile.open(path) as archive:
-                members: dict[str, str] = {}  # the batches' names to those in the archive
-                for member in archive:
-                    name = Path(member.name).name
-                    if name in BATCHES and member.isfile() and (file := archive.extractfile(member)):
-                        if name in members:
-                            twice = f"{members[name]} and {member.name} are two batches of one name"
-                            raise ValueError(f"{path}: {twice}; is it the published archive?")
-                        members[name], found[name] = member.name, file.read()
-                while archive.fileobj and archive.fileobj.read(1 << 20):  # a checksum ends the compressed stream
-                    pass
-        except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-            raise ValueError(f"{path}: not a whole archive ({' '.join(str(error).split())})") from None
-    if not found:
-        raise ValueError(f"{path}: has none of {BATCHES[0]} to {BATCHES[-1]}; cifar10 is made from {ORIGINALS}")
-    return sorted(found.items())
+def _pickled(content: bytes) -> Any:
+    batch = _Arrays(io.BytesIO(content), encoding="bytes").load()
+    return batch[b"data"] if b"data" in batch else batch["data"]  # pickled again by Python 3
 
 
-def _images(path: Path, name: str, content: bytes) -> np.ndarray:
-    """uint8 (n, 3, 32, 32) of one batch."""
+def _binary(content: bytes) -> Any:
+    return np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)[:, 1:]  # a label before each image
+
+
+def _parquet(content: bytes) -> Any:
     try:
-        data = _Arrays(io.BytesIO(content), encoding="bytes").load()[b"data"]
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError("reading it needs the package pyarrow, which requirements.lock has") from None
+    table = parquet.read_table(io.BytesIO(content))
+    if set(table.column_names) != {"img", "label"}:
+        raise ValueError(f"columns {', '.join(table.column_names)}, expected img, label")
+    images = [originals.to_array(originals.decode(cell["bytes"])) for cell in table["img"].to_pylist()]
+    if wrong := {image.shape for image in images} - {DATASET.shape}:
+        raise ValueError(f"images of {min(wrong)}, expected {DATASET.shape}")
+    return np.reshape(images, (-1, PIXELS))
+
+
+READERS = {"": _pickled, ".bin": _binary, ".parquet": _parquet}
+
+
+def _form(item: Item) -> str:
+    return Path(item.name).suffix.lower()
+
+
+def _images(item: Item) -> np.ndarray:
+    """uint8 (n, 3, 32, 32) of one batch."""
+    content, where = item.read(), f"{item.path}: {Path(item.name).name} is no batch of CIFAR-10"
+    try:
+        data = READERS[_form(item)](content)
         found = (str(data.dtype), *data.shape[1:])
     except Exception as error:  # a pickle of something else, or a damaged one, raises what it likes
-        raise ValueError(f"{path}: {name} is no batch of CIFAR-10 ({' '.join(str(error).split())})") from None
+        raise ValueError(f"{where} ({' '.join(str(error).split())})") from None
     if found != ("uint8", PIXELS):
-        rows = f"rows of {found[1:]} {found[0]}, expected {PIXELS} uint8"
-        raise ValueError(f"{path}: {name} is no batch of CIFAR-10 ({rows})")
+        raise ValueError(f"{where} (rows of {found[1:]} {found[0]}, expected {PIXELS} uint8)")
     return np.ascontiguousarray(data).reshape(-1, *DATASET.shape)
 
 
@@ -88,8 +99,8 @@ def download(folder: Path) -> None:
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import download_url
 
-    download_url(CIFAR10.url, str(folder), ARCHIVE, CIFAR10.tgz_md5)
+    download_url(CIFAR10.url, str(folder), CIFAR10.filename, CIFAR10.tgz_md5)
 
 
 ABOUT, RECIPE = "CIFAR-10, 50,000 training images", "the five training batches in order; no crop, no resize"
-DATASET = Dataset("cifar10", (3, 32, 32), ABOUT, RECIPE, prepare, ORIGINALS, count=50_000, download=download)
+DATASET = Dataset("cifar10", (3, 32, 32), ABOUT, RECIPE, prepare, ORIGINALS.words, count=50_000, download=download)

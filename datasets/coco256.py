@@ -7,6 +7,7 @@ ViT-L/14's text model: the U-ViT recipe. The val images are kept too: samples ar
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from datasets import codecs, originals
-from datasets.originals import Item
+from datasets.originals import ARCHIVE, Item, Originals
 from datasets.parallel import Task, fill
 from datasets.store import Dataset, Options, Writer
 
@@ -24,12 +25,20 @@ SIZE, GRID, SCALE = 256, (32, 32), 0.23010  # pixels per side, places of a laten
 TEXT = (77, 768)  # tokens and width of CLIP ViT-L/14
 VAL = 40_504  # val images
 AUTOENCODER, TEXT_ENCODER = "stabilityai/sd-vae-ft-ema", "openai/clip-vit-large-patch14"
-ORIGINALS = (
+WORDS = (
     "a folder with train2014 and val2014 (.zip or folder) and annotations_trainval2014.zip or annotations "
     "(captions_train2014.json, captions_val2014.json)"
 )
+OTHERS = {r"(train|val)2017": "COCO 2017"}
+ORIGINALS = {
+    name: Originals(
+        "coco256", WORDS, name + ARCHIVE, count, rf"(.*/)?COCO_{name}_\d+\.jpg", f"images COCO_{name}_*.jpg", OTHERS
+    )
+    for name, count in (("train2014", 82_783), ("val2014", VAL))
+}
 ADDRESS = "http://images.cocodataset.org"
 FILES = ("zips/train2014.zip", "zips/val2014.zip", "annotations/annotations_trainval2014.zip")
+SPLITS, PACKED = rf"(train|val)2014{ARCHIVE}", rf"annotations\w*2014{ARCHIVE}"
 BATCH = 8  # images and captions that the networks see at a time; on a CPU eight images take 1.3 GB in the autoencoder
 
 
@@ -95,9 +104,13 @@ def _check_device(device: str) -> None:
 
 def _split(source: Path | None, name: str) -> Split:
     """The images of a split and their captions; ValueError, one line, if they do not belong together."""
-    path = originals.find(source, "coco256", ORIGINALS, f"{name}.zip", name)
-    items = originals.by_name(originals.items(path))
-    where, content = _captions(path.parent, name)
+    if source and re.fullmatch(SPLITS, source.name):
+        source = source.parent  # one of the two was given
+    path, found = ORIGINALS[name].find(source)
+    items = originals.by_name(found)
+    if (file := originals.companion(path, rf"captions_{name}\.json", PACKED)) is None:
+        raise ValueError(f"{path}: captions_{name}.json is missing beside; {ORIGINALS[name].made}")
+    where, content = _captions(file)
     try:
         files = {_kind(int, image["id"]): _kind(str, image["file_name"]) for image in content["images"]}
         captions: dict[int, list[str]] = {image: [] for image in files}
@@ -124,18 +137,13 @@ def _kind(kind: type, value: Any) -> Any:
     return value
 
 
-def _captions(folder: Path, name: str) -> tuple[str, Any]:
-    """The captions file of a split, from a folder or the zip of all annotations."""
-    path = originals.find(folder, "coco256", ORIGINALS, "annotations_trainval2014.zip", "annotations")
-    file = f"captions_{name}.json"
-    found = [item for item in originals.items(path, [".json"]) if Path(item.name).name == file]
-    if not found:
-        raise ValueError(f"{path}: has no {file}; coco256 is made from {ORIGINALS}")
-    content = found[0].read()
+def _captions(file: Item) -> tuple[str, Any]:
+    """Where a captions file lies, and what it says."""
+    where = f"{file.path}: {Path(file.name).name}"
     try:
-        return f"{path}: {file}", json.loads(content)
+        return where, json.loads(file.read())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {file} is not JSON ({error})") from None
+        raise ValueError(f"{where} is not JSON ({error})") from None
 
 
 def convert(items: Sequence[Item]) -> np.ndarray:
@@ -204,4 +212,4 @@ RECIPE = (
     f"centre square, LANCZOS to {SIZE}; moments of the KL autoencoder, scale {SCALE}; last hidden states of the CLIP "
     "text model, padded to 77 tokens"
 )
-DATASET = Dataset("coco256", (4, *GRID), ABOUT, RECIPE, prepare, ORIGINALS, 82_783, context=TEXT, download=download)
+DATASET = Dataset("coco256", (4, *GRID), ABOUT, RECIPE, prepare, WORDS, 82_783, context=TEXT, download=download)
