@@ -26,13 +26,15 @@ class Loader:
         """Those at `position`; what comes after them is begun."""
         if self.pool is None:
             return self.read(position)
-        wanted = [at for k in range(AHEAD + 1) if (at := position + k * self.size) < self.end or not k]
-        for at in [at for at in self.coming if at not in wanted]:
-            self.coming.pop(at).cancel()
-        for at in wanted:
+        if position not in self.coming:
+            for future in self.coming.values():
+                future.cancel()
+            self.coming = {position: self.pool.submit(self.read, position)}
+        rows = self.coming.pop(position).result()
+        for at in range(position + self.size, min(self.end, position + (AHEAD + 1) * self.size), self.size):
             if at not in self.coming:
                 self.coming[at] = self.pool.submit(self.read, at)
-        return self.coming.pop(position).result()
+        return rows
 
     def close(self) -> None:
         """End the threads; what they have begun is waited for."""
