@@ -70,7 +70,7 @@ def sync(o: argparse.Namespace) -> int:
     if o.dry_run:
         print(f"would project {o.root / name} into {o.tracking or sync.default_uri(o.root)}")
         return 0
-    stop: list[int] = []  # SIGTERM and Ctrl-C ask a watcher for one more pass
+    said, stop = "", list[int]()  # SIGTERM and Ctrl-C ask a watcher for one more pass
     if o.watch is not None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda got, _: stop.append(got))
@@ -79,13 +79,17 @@ def sync(o: argparse.Namespace) -> int:
         code, last = 0, bool(stop) or o.watch is None
         try:
             summary = sync.sync(o.root, name, o.tracking, stop)
+            said = ""
             if not o.quiet:
                 print(summary, flush=True)
-        except sync.Unreachable as error:  # a server that restarts: a later pass sends what this one did not
+        except BadInput as error:
             if o.watch is None:
                 raise
-            print(f"sync: {error}", file=sys.stderr, flush=True)
-            code = 1
+            if str(error) != said:
+                print(f"sync: {error}", file=sys.stderr, flush=True)
+            if not isinstance(error, sync.Unreachable):
+                return 2
+            said, code = str(error), 1  # a server that restarts: a later pass sends what this one did not
         if last:
             return code
         until = time.monotonic() + o.watch

@@ -84,22 +84,50 @@ def root_name(root: Path) -> str:
 
 @contextmanager
 def connect(uri: str) -> Iterator[MlflowClient]:
-    """A client of the store at `uri`. BadInput: it cannot be an address. Unreachable: a server is silent or refuses."""
+    """A client of the store at `uri`. BadInput: it cannot be an address, or a database that MLflow here cannot use.
+    Unreachable: a server is silent or refuses, a database is in use or full."""
     check_address(uri)
     os.environ.update(QUIET | PATIENCE | os.environ)
-    for name in ("alembic", "mlflow", "sqlalchemy"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    from alembic.util import CommandError
     from google.protobuf.json_format import ParseError
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
+    for name in ("alembic", "mlflow", "sqlalchemy"):  # after the import, which sets them
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of what it raises
     try:
         yield MlflowClient(tracking_uri=uri)
-    except (MlflowException, RequestException, ParseError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, RequestException, ParseError) as error:
         if uri.startswith(SERVER):
             raise Unreachable(f"tracking address: {_shown(uri)} {_failing(error)}") from error
+        if unusable := _unusable(uri, error):
+            raise unusable from error
         raise
+
+
+def _unusable(uri: str, error: Exception) -> BadInput | None:
+    """What is wrong with a database, and what to do, in one line; None if it is not the database's fault."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import DatabaseError, OperationalError
+
+    cause = error.__cause__ if isinstance(error.__cause__, DatabaseError) else error
+    why, file = str(cause).splitlines()[0], make_url(uri).database
+    if other := re.search(r"(?<=schema \().*?(?=\))|Can't locate revision.*", why):
+        why = f"is of another MLflow version: {other[0]}"
+    elif isinstance(cause, OperationalError) or type(cause) is DatabaseError:
+        why = f"cannot be used ({why})"
+    else:
+        return None
+    shown = f"tracking address: {_shown(uri)} {why}"
+    if re.search(r"locked|busy|full|I/O|connect", why):
+        return Unreachable(f"{shown}; nothing is lost, sync again when it can be written to")
+    if not uri.startswith("sqlite") or not file or not os.path.lexists(file):
+        return BadInput(f"{shown}; choose another --tracking")
+    do = f"move {file} away and make it again with: python -m bench sync SUITE"
+    return BadInput(f"{shown}; it is a projection of the run folders: {do}")
 
 
 def _failing(error: Exception) -> str:
@@ -145,7 +173,9 @@ def check_address(uri: str) -> None:
         why = str(error).splitlines()[0]
         raise BadInput(f"{shown} cannot be used ({why}); choose from {', '.join(OFFERED)}") from None
     except SQLAlchemyError as error:
-        raise Unreachable(f"{shown} cannot be opened ({str(error).splitlines()[0]})") from None
+        if unusable := _unusable(uri, error):
+            raise unusable from None
+        raise
 
 
 @dataclass(frozen=True)
@@ -200,7 +230,7 @@ def ui(root: Path, port: int, uri: str | None = None) -> int:
     if uri is not None and uri.startswith(SERVER):
         print(f"MLflow is served at {uri}", flush=True)
         return 0
-    if uri is None and not (Path(root) / "mlflow.db").is_file():
+    if uri is None and not (Path(root) / "mlflow.db").exists():
         raise BadInput(f"--root: nothing is synced in {root} yet; start with: python -m bench run quick")
     uri = uri or default_uri(root)
     check_address(uri)
@@ -210,6 +240,8 @@ def ui(root: Path, port: int, uri: str | None = None) -> int:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise BadInput(f"--port: {port} cannot be used ({error.strerror}); choose another") from None
+    with connect(uri):  # MLflow's server would print tracebacks of a database that it cannot use
+        pass
     print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", uri]
     return os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *options], os.environ | QUIET | LEAN)
