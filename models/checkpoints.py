@@ -71,9 +71,11 @@ def read(path: Path) -> object:
         with safe_globals([(type(last, (Pickled,), {"__module__": m}), f"{m}.{last}") for m, _, last in names]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a safe unpickler raises many kinds; each means that this is no file of tensors
-        why = re.search(r"(Unsupported global|Trying to load|Can only) .*?(?=\. |$)", str(error), re.M)
+        why = re.search(r"(Unsupported global|Trying to load|Can only)\b.*?(?=\. |$)", str(error), re.M)
         cut = isinstance(error, EOFError | SafetensorError) or "EOF" in str(error) or (head[:2] == b"PK" and not whole)
-        said = "cut short or broken; download it again" if cut else why[0] if why else type(error).__name__
+        said = (
+            "cut short or broken; download it again" if cut else f"{why[0]}; {ALONE}" if why else type(error).__name__
+        )
         raise ValueError(f"weights: {path}: not a file of tensors ({said})") from None
 
 

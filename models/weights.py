@@ -21,8 +21,8 @@ from models.zoo import build, config
 MOST = 10  # keys or shapes that an error lists
 
 
-def load_published(model: Backbone, state_dict: State) -> None:
-    """Load a state dict in one of the published layouts, or in ours, in place.
+def load_published(model: Backbone, state_dict: State, where: str = "weights") -> None:
+    """Load a state dict in one of the published layouts, or in ours, in place. where: how an error begins.
 
     ValueError lists the missing and the unexpected keys, or shapes that differ; the model is then unchanged. A single
     whole number that the model does not know is a counter, not a weight.
@@ -35,13 +35,13 @@ def load_published(model: Backbone, state_dict: State) -> None:
     if missing or unexpected:
         gates = any(key.startswith("se.") for key in unexpected)
         hint = "; se.* is for the methods learnable and learnable_per_skip" if gates else ""
-        raise ValueError(f"weights: missing keys: {_list(missing)}; unexpected keys: {_list(unexpected)}{hint}")
+        raise ValueError(f"{where}: missing keys: {_list(missing)}; unexpected keys: {_list(unexpected)}{hint}")
     ours = model.state_dict()
     made = {name: _convert(source, state_dict, ours[name]) for name, source in found.items()}
     wrong = [name for name, tensor in made.items() if tensor is None]
     if wrong:
         said = [f"{', '.join(found[name].keys)} do not make {tuple(ours[name].shape)}" for name in wrong]
-        raise ValueError(f"weights: shapes or types differ: {_list(said)}")
+        raise ValueError(f"{where}: shapes or types differ: {_list(said)}")
     model.load_state_dict(made)
 
 
@@ -70,7 +70,7 @@ def import_weights(path: Path, preset: str, method: str, out: Path, **overrides:
     outputs = next((len(state[key]) for key in OUTPUTS if key in state and state[key].ndim), model.config.outputs)
     if outputs != model.config.outputs:
         model = build(preset, method, **{"out_channels": outputs} | overrides)
-    load_published(model, state)
+    load_published(model, state, f"weights: {path}")
     export(model, out)
     count, channels = sum(p.numel() for p in model.parameters()), model.config.outputs
     what = f"{count:,} parameters of {preset} ({method}, output channels: {channels})"

@@ -8,6 +8,7 @@
     reports.write(root, suite)                                  tables, figures, report.json and index.html
     reports.check(root, suite)                                  every failed check, in one line each
     reports.unfinished(root, suite)                             the state of every run that has no result
+    reports.failed(root, suite)                                 why every failed run ended, and where its traceback is
     reports.agreement(root, suite)                              whether a suite agrees with its committed reference
     reports.compare_sweeps(root, suite, other_root, other)      where two sweeps differ, and whether by more than noise
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from reports.analysis.comparisons import Comparison, compare
     from reports.analysis.curves import Crossing, Curve, crossing
     from reports.analysis.pooling import Pooled, pool
-    from reports.report.checks import unfinished
+    from reports.report.checks import failed, unfinished
     from reports.report.output import agreement, check, load, missing, progress, write
     from reports.report.sweeps import compare_sweeps
 
@@ -31,13 +32,13 @@ _HOMES = {
     "analysis.comparisons": ("Comparison", "compare"),
     "analysis.curves": ("Crossing", "Curve", "crossing"),
     "analysis.pooling": ("Pooled", "pool"),
-    "report.checks": ("unfinished",),
+    "report.checks": ("failed", "unfinished"),
     "report.output": ("agreement", "check", "load", "missing", "progress", "write"),
     "report.sweeps": ("compare_sweeps",),
 }
 __all__ = [
-    "Comparison", "Crossing", "Curve", "Pooled", "agreement", "check", "compare", "compare_sweeps", "crossing", "load",
-    "missing", "pool", "progress", "unfinished", "write",
+    "Comparison", "Crossing", "Curve", "Pooled", "agreement", "check", "compare", "compare_sweeps", "crossing",
+    "failed", "load", "missing", "pool", "progress", "unfinished", "write",
 ]  # fmt: skip
 
 

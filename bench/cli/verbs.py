@@ -97,7 +97,7 @@ def sync(o: argparse.Namespace) -> int:
             time.sleep(0.1)
 
 
-def report(o: argparse.Namespace) -> None:
+def report(o: argparse.Namespace) -> int:
     """Tables, figures, report.json and one self-contained index.html."""
     import reports
 
@@ -105,10 +105,11 @@ def report(o: argparse.Namespace) -> None:
     out = o.out or o.root / name / (f"against-{other[1]}" if other else "report")
     if o.dry_run:
         print(f"would write {out / 'index.html'}")
-    elif other:
-        print(f"report: {reports.compare_sweeps(o.root, name, *other, out)}")
-    else:
-        print(f"report: {reports.write(o.root, name, out, o.baseline)}")
+        return 0
+    print(*(f"{run}: {what}\n" for run, what in reports.failed(o.root, name).items()), sep="", end="", file=sys.stderr)
+    page = reports.compare_sweeps(o.root, name, *other, out) if other else reports.write(o.root, name, out, o.baseline)
+    print(f"report: {page}" if page else f"report: none of {name}, whose runs failed; run it again once that is mended")
+    return int(page is None)
 
 
 def _other(o: argparse.Namespace) -> tuple[Path, str]:
@@ -124,7 +125,6 @@ def _other(o: argparse.Namespace) -> tuple[Path, str]:
 def check(o: argparse.Namespace) -> int:
     """The checks of the protocol over the records; every failure by run and field."""
     import reports
-    from reports.records.run_folder import RunFolder, State
     from reports.report.formats import plural
 
     folder = Path(o.suite).resolve()
@@ -132,16 +132,15 @@ def check(o: argparse.Namespace) -> int:
     root, name = (folder.parent.parent, folder.parent.name) if one else (o.root, _name(o))
     failures = [failure for failure in reports.check(root, name) if not one or folder.name in failure]
     states = {run: state for run, state in reports.unfinished(root, name).items() if not one or run == folder.name}
-    failed = [run for run, state in states.items() if state == State.FAILED]
-    traces = {run: f", its traceback is in {RunFolder(root / name / run).error}" for run in failed}
-    shown = [*failures, *(f"{run}: {state}{traces.get(run, '')}" for run, state in states.items())]
+    failed = {run: what for run, what in reports.failed(root, name).items() if run in states}
+    shown = [*failures, *(f"{run}: {failed.get(run, state)}" for run, state in states.items())]
     outside = list[str]()
     if not one:
         progress = [line for line in reports.progress(root, name) if not any(line in failure for failure in failures)]
         outside, compared = reports.agreement(root, name)
         shown = [*progress, *shown, reports.missing(root, name), *outside, compared]
-    verdict = f"{len(failures)} checks failed" if failures else "all checks passed"
-    print(*filter(None, shown), verdict, *[f"{plural(len(failed), 'run')} failed"] * bool(failed), sep="\n")
+    some = f"{plural(len(failed), 'run')} and {plural(len(failures), 'check')} failed"
+    print(*filter(None, shown), some if failed or failures else "all checks passed", sep="\n")
     return int(bool(failures or outside or failed))
 
 

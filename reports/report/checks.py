@@ -16,9 +16,10 @@ from typing import Any
 
 from reports.records import labels
 from reports.records.event_log import number
+from reports.records.files import read_json
 from reports.records.reading import short
 from reports.records.run_folder import RunFolder, State
-from reports.records.suite_records import Listed, Records, Result, read
+from reports.records.suite_records import Listed, Records, Result, parse, read
 from reports.report.tree import FLOOR, NULL, Failure, Note
 
 COMPUTE = ("processes", "accumulate", "checkpointing")  # how a run is computed, not what it is: no part of the hash
@@ -92,6 +93,14 @@ def unfinished(root: Path | str, suite: str) -> dict[str, State]:
     records = read(root, suite)
     states = {run.run: RunFolder(records.folder / run.run).state() for run in records.suite.runs}
     return {run: state for run, state in states.items() if not state.done}
+
+
+def failed(root: Path | str, suite: str) -> dict[str, str]:
+    """What ended every run that failed, and where its traceback is."""
+    names = (run for run, state in unfinished(root, suite).items() if state is State.FAILED)
+    errors = {run: RunFolder(Path(root) / suite / run).error for run in names}
+    told = {run: parse(dict[str, Any], read_json(path), path).get("error") for run, path in errors.items()}
+    return {run: f"failed: {told[run]}; its traceback is in {path}" for run, path in errors.items()}
 
 
 def _cells(records: Records) -> Iterator[CellRuns]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,15 +19,17 @@ COLUMNS = ["run", "dataset", "backbone", "method", "seed", "role"]  # of a liste
 COLUMNS += ["status", "images", "final_fid", "seconds", "params", "flops"]  # of its result
 
 
-def write(root: Path | str, suite: str, out: Path | str | None = None, baseline: str | None = None) -> Path:
+def write(root: Path | str, suite: str, out: Path | str | None = None, baseline: str | None = None) -> Path | None:
     """Write report.json, index.html, report.md, tables/ (md, tex, csv) and figures/ (svg) to `out`; returns index.html.
 
-    out: by default ROOT/SUITE/report. baseline: another arm to compare with. ValueError if there is no run. A part of
-    a suite gives a report of that part.
+    out: by default ROOT/SUITE/report. baseline: another arm to compare with. A part of a suite gives a report of that
+    part. ValueError if no run has begun; None if that is because they failed.
     """
     from reports.report import page  # figures take a second to import, which `check` and `load` need not wait for
 
     own = read(root, suite)
+    if not own.results and checks.failed(root, suite):
+        return None
     if not own.results:
         raise ValueError(f"suite: {suite!r} has no run in {root} yet; start it with: python -m bench run {suite}")
     records = with_baseline(own, baseline)
@@ -71,12 +74,9 @@ def agreement(root: Path | str, suite: str) -> tuple[list[str], str]:
 
 
 def missing(root: Path | str, suite: str) -> str:
-    """How many runs of a suite are not there or not done; "" if none."""
-    records = read(root, suite)
-    counts, all_runs = {"missing": records.missing, "not finished": records.unfinished}, len(records.suite.runs)
-    return ", ".join(
-        f"{len(runs)} of {formats.plural(all_runs, 'run')} {what}" for what, runs in counts.items() if runs
-    )
+    """How many runs of a suite have no result, by their state; "" if none."""
+    counts, all_runs = Counter(checks.unfinished(root, suite).values()), len(read(root, suite).suite.runs)
+    return ", ".join(f"{count} of {formats.plural(all_runs, 'run')} {state}" for state, count in counts.items())
 
 
 def progress(root: Path | str, suite: str) -> list[str]:

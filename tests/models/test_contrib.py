@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import models
-from models import contrib, weights
+from models import checkpoints, contrib, weights
 from models.scaling import REGISTRY
 from models.theory import factors, reach
 from models.zoo import PRESETS
@@ -145,7 +145,7 @@ def test_parameters_and_flops_of_an_added_backbone(ladder, tmp_path):
     assert len(reach(net, torch.randn(2, 1, 8, 8), torch.zeros(2))) == 3
     weights.export(net, tmp_path / "ladder.safetensors")
     other = models.build(ladder, seeds=(3, 4))
-    models.load_published(other, weights.read(tmp_path / "ladder.safetensors"))
+    models.load_published(other, checkpoints.read(tmp_path / "ladder.safetensors"))
     assert models.weights_digest(other) == models.weights_digest(net)
     wide = models.build(ladder, image_size=16, in_channels=3, out_channels=2)
     assert wide(torch.randn(2, 3, 16, 16), torch.zeros(2)).shape == (2, 2, 16, 16)
