@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from bench.cli import parser as cli
 from bench.launching import local
+from bench.launching.sweep_folder import SweepFolder
 from bench.planning import suite_file
 from bench.planning.plan import plan
 
@@ -33,11 +35,18 @@ def test_nothing_outlives_a_run_that_is_killed(tiny, tmp_path, data):
     assert len(children) > 3 and not alive, alive
 
 
-def test_a_projection_that_fails_is_said(tmp_path, capfd):
+def test_a_projection_that_fails_is_said(tiny, tmp_path, capfd):
     """And one that works ends with a last pass when it is told to."""
     with local.synced("none", tmp_path, 1.0):
         time.sleep(0.1)
-    assert "sync ended with code 2; run it again with: python -m bench sync" in capfd.readouterr().err
+    assert re.fullmatch(r"error: suite: 'none' has no runs in .*\n", capfd.readouterr().err)
+    suite = suite_file.load(tiny())
+    SweepFolder(tmp_path, suite.name).publish(suite, plan(suite))
+    with local.synced("tiny", tmp_path, 1.0, "http://127.0.0.1:1"):
+        time.sleep(0.1)
+    said = capfd.readouterr().err
+    assert said.count("does not answer") == 1
+    assert said.endswith("sync ended with code 1; run it again with: python -m bench sync\n")
 
 
 def version_1(folder: Path, file: str, key: str) -> None:

@@ -4,10 +4,12 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -17,6 +19,7 @@ from mlflow import MlflowClient
 from projected import CELL, ROOT, by_run, content, end, free_port, histories, live, planned, serve, write
 
 from bench.errors import BadInput
+from bench.launching import local
 from bench.tracking import store as mlflow_store
 from bench.tracking import sync
 from reports.records.lease import Lease
@@ -263,9 +266,8 @@ def test_a_server_that_refuses_is_one_line_that_says_so(root, monkeypatch, statu
             r"postgresql://me:\*\*\*@h/d cannot be used \(No module named 'psycopg'\); choose from",
         ),
         ("mysql://h/d", "cannot be used .No module named"),
-        ("sqlite:////nowhere/at/all.db", "cannot be opened .*unable to open"),
-        ("sqlite:////dev/null/x", "cannot be opened"),
-        (f"sqlite:///{__file__}", "cannot be opened .*not a database"),
+        ("sqlite:////nowhere/at/all.db", "cannot be used .*unable to open.*choose another --tracking$"),
+        ("sqlite:////dev/null/x", "cannot be used .*choose another --tracking$"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_one_line(root, uri, message):
@@ -282,3 +284,102 @@ def test_an_experiment_deleted_in_mlflow_is_one_line(root):
         BadInput, match="experiment 'tiny' was deleted in MLflow; bring it back with: mlflow experiments restore"
     ):
         sync.sync(root, "tiny")
+
+
+def statement(path, *statements):
+    connection = sqlite3.connect(path)
+    for each in statements:
+        connection.execute(each)
+    connection.commit()
+    connection.close()
+
+
+def version(name):
+    return lambda path: statement(path, f"update alembic_version set version_num = '{name}'")
+
+
+def of_a_newer_one_with_other_tables(path):
+    statement(path, "drop table tags", "update alembic_version set version_num = 'ffffffffffff'")
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+SPOILED = {  # what becomes of mlflow.db, and what is said of it
+    "newer": (version("ffffffffffff"), "is of another MLflow version: found version ffffffffffff, but expected "),
+    "older": (version("451aebb31d03"), "is of another MLflow version: found version 451aebb31d03, but expected "),
+    "newer, other tables": (of_a_newer_one_with_other_tables, "is of another MLflow version: Can't locate revision"),
+    "without a version": (lambda path: statement(path, "delete from alembic_version"), "found version None"),
+    "of other columns": (
+        lambda path: statement(path, "alter table runs rename column lifecycle_stage to stage"),
+        "cannot be used .*no such column",
+    ),
+    "no database": (lambda path: path.write_text("not a database, but long enough " * 99), "not a database"),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:20000]), "malformed"),
+    "a folder": (folder, "unable to open database file"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_a_database_that_cannot_be_used_is_one_line_that_says_how_to_make_it_again(root, kind, capfd):
+    """To `sync` and `ui`; it is no matter of waiting."""
+    spoil, message = SPOILED[kind]
+    database = root / "mlflow.db"
+    spoil(database)
+    do = f"it is a projection of the run folders: move {database} away and make it again with: python -m bench sync"
+    with pytest.raises(BadInput, match=f"{message}.*; {do} SUITE$") as caught:
+        sync.sync(root, "tiny")
+    assert type(caught.value) is BadInput and "\n" not in str(caught.value)
+    if kind in ("newer", "a folder"):
+        with pytest.raises(BadInput, match=f"{message}.*; {do} SUITE$"):
+            sync.ui(root, free_port())
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_database_that_may_only_be_read_is_one_line(root, capfd):
+    with pytest.raises(BadInput, match=r"attempt to write a readonly database\); choose another --tracking$"):
+        sync.sync(root, "tiny", f"sqlite:///file:{root / 'mlflow.db'}?mode=ro&uri=true")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_locked_database_is_waited_for(root, capfd):
+    """Also one that another program locks in the middle of a pass."""
+    uri = sync.default_uri(root) + "?timeout=0.1"
+    with closing(sqlite3.connect(root / "mlflow.db", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(sync.Unreachable, match=r"locked\); nothing is lost, sync again when it can be written to$"):
+            sync.sync(root, "tiny", uri)
+    assert sync.sync(root, "tiny", uri).changed == 2 and "Traceback" not in capfd.readouterr().err
+
+
+def test_a_fault_of_ours_in_a_database_keeps_its_traceback(root, monkeypatch):
+    """What MLflow refuses of what we send is no fault of the database."""
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setattr(mlflow_store, "NAME", "no/\n:name")
+    with pytest.raises(MlflowException), mlflow_store.connect(sync.default_uri(root)) as client:
+        client.create_experiment("")
+
+
+def test_training_goes_on_without_a_database_that_cannot_be_used_after_one_line(root, capfd):
+    """The watcher beside it ends: only a person can mend that."""
+    version("ffffffffffff")(root / "mlflow.db")
+    with local.synced("tiny", root, 0.1):
+        time.sleep(0.1)
+    said = capfd.readouterr().err
+    assert said.startswith("sync: tracking address: sqlite:///") and said.count("\n") == 1, said
+
+
+def test_a_watcher_says_once_that_a_database_is_locked_and_goes_on(root):
+    uri = sync.default_uri(root) + "?timeout=0.1"
+    command = [sys.executable, "-m", "bench", "sync", "tiny", "--root", str(root), "--watch", "0.1", "--tracking", uri]
+    with closing(sqlite3.connect(root / "mlflow.db", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert "database is locked" in process.stderr.readline()
+        time.sleep(2)
+    assert "2 changed" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[1] == "" and process.returncode == 0

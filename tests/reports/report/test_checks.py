@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -151,16 +152,36 @@ def test_a_run_without_a_result_is_named_with_its_state(folder):
     assert reports.unfinished(folder.parent, "s") == found
 
 
-def test_check_ends_with_1_where_a_run_failed_and_says_where_its_traceback_is(folder, capsys):
-    run = find(folder, ARM)
+def test_check_and_report_say_which_run_failed_why_and_where_its_traceback_is(folder, capsys):
+    run, where = find(folder, ARM), ["s", "--root", str(folder.parent)]
     (run / "result.json").unlink()
-    assert main(["check", "s", "--root", str(folder.parent)]) == 0  # stopped; it may be resumed
-    assert f"{run.name}: stopped\n" in capsys.readouterr().out
+    assert main(["check", *where]) == 0  # stopped; it may be resumed
+    said = capsys.readouterr().out
+    assert f"{run.name}: stopped\n" in said and said.endswith("\nall checks passed\n")
     (run / "error.json").write_text('{"error": "ValueError: no"}')
-    for words in (["s", "--root", str(folder.parent)], [str(run)]):
+    told = f"{run.name}: failed: ValueError: no; its traceback is in {run / 'error.json'}\n"
+    for words in (where, [str(run)]):
         assert main(["check", *words]) == 1
         said = capsys.readouterr().out
-        assert f"{run.name}: failed, its traceback is in {run / 'error.json'}\n" in said and "1 run failed" in said
+        assert told in said and said.endswith("\n1 run and 0 checks failed\n") and "passed" not in said
+    assert main(["report", *where]) == 0
+    said = capsys.readouterr()
+    assert said.err == told and said.out.startswith("report: ")
+
+
+def test_where_all_that_began_failed_check_and_report_end_with_1(folder, capsys):
+    where = ["s", "--root", str(folder.parent)]
+    for run in folder.glob("*/result.json"):
+        shutil.rmtree(run.parent)
+    assert main(["report", *where]) == 2 and "has no run in" in capsys.readouterr().err
+    find(folder, ARM).mkdir()
+    (find(folder, ARM) / "error.json").write_text('{"error": "ValueError: no"}')
+    for verb in ("check", "report"):
+        assert main([verb, *where]) == 1
+        said = "".join(capsys.readouterr())
+        assert (
+            "failed: ValueError: no; its traceback is in " in said and "passed" not in said and "start it" not in said
+        )
 
 
 @pytest.mark.parametrize("key", ["extractor_digest", "resize", "data_digest", "reference_size", "protocol"])

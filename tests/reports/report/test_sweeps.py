@@ -157,7 +157,7 @@ def test_missing_says_how_many_runs_are_not_there(tmp_path):
     run = synthetic.find(folder, "constant", 3)
     (run / "result.json").unlink()
     (run / "events.jsonl").write_bytes(b"".join((run / "events.jsonl").read_bytes().splitlines(keepends=True)[:10]))
-    assert reports.missing(tmp_path, "s") == "2 of 30 runs missing, 1 of 30 runs not finished"
+    assert reports.missing(tmp_path, "s") == "1 of 30 runs stopped, 2 of 30 runs missing"
     assert reports.missing(sweep(tmp_path / "whole").parent, "s") == ""
 
 
