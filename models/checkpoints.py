@@ -21,7 +21,11 @@ State = dict[str, Tensor]
 OUTPUTS = ("final_layer.bias", "out.2.bias", "conv_out.bias")  # of U-ViT, improved-diffusion, DDIM and ours
 # In the name of a moving average, of a file too; DDIM's trainer saves a list of which it is the fifth.
 AVERAGE = re.compile(r"(?<![A-Za-z])(ema|shadow|swa|polyak|averaged?)(?![a-z])|EMA|Ema(?![a-z])|^4\.")
-RAW = re.compile(r"online|collected_params|current_model_state")  # what is averaged, where it is saved with its average
+# In the name of what is averaged, where an average is saved with it.
+RAW = re.compile(r"online|collected_params|current_model_state|(no|non|without)[-_]?ema")
+INSIDE = re.compile(  # what a pickled module, torch.compile and FSDP write between the names of modules
+    r"\._(modules|parameters|buffers|orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)(?=\.|$)"
+)
 FILES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".safetensors")  # read where a folder is given
 OTHER = {  # how a file begins that is no checkpoint
     rb"$": "is empty; download it again",
@@ -131,8 +135,7 @@ def _flat(content: object, path: str = "", within: tuple[int, ...] = ()) -> dict
         inside = dict(enumerate(inside))
     if isinstance(inside, dict) and id(inside) not in within:  # a pickled module may hold itself
         for key, value in inside.items():
-            below = path if key in ("_modules", "_parameters", "_buffers") else f"{path}.{key}".removeprefix(".")
-            found |= _flat(value, below, (*within, id(inside)))
+            found |= _flat(value, INSIDE.sub("", f"{path}.{key}").removeprefix("."), (*within, id(inside)))
     return found
 
 

@@ -177,7 +177,7 @@ def import_weights(o: argparse.Namespace) -> None:
     """A published checkpoint into ours, as safetensors."""
     from models import weights
 
-    out = o.out or o.file.with_suffix(".safetensors")
+    out = o.out or o.file.absolute().with_suffix(".safetensors")
     told = f"would read {o.file} as {o.preset} and write {out}"
     print(told if o.dry_run else weights.import_weights(o.file, o.preset, o.method, out))
 

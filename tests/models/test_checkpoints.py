@@ -135,14 +135,21 @@ def test_raw_weights_are_not_taken_where_an_average_cannot_be(tmp_path, kind):
 @pytest.mark.parametrize("inside", ["", "state_dict", "model"])
 def test_weights_are_found_under_any_prefix(tmp_path, start, inside):
     state = under(start, EMA)
-    part = f"{inside}.{start}".strip(".") or "the whole file"
+    part = f"{inside}.{start}".replace("_orig_mod.", "").strip(".") or "the whole file"
     extra = {"epoch": 3, "optimizer": OPTIMIZER, "loggers": [torch.zeros(3)]}
     assert taken({inside: state, **extra} if inside else state, tmp_path) == (2.0, f"{part} {ONLY}")
 
 
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_modules_that_were_wrapped_one_by_one_have_their_names(tmp_path, wrapper):
+    state = {key.replace("in_blocks.0.", f"in_blocks.0.{wrapper}."): x for key, x in EMA.items()}
+    assert state.keys() != EMA.keys() and taken(state, tmp_path) == (2.0, f"the whole file {ONLY}")
+
+
 def test_the_name_of_a_file_tells_of_an_average(tmp_path):
     assert taken(EMA, tmp_path, "ema_0.9999_500000.pt") == (2.0, f"the whole file {AVERAGED}")
-    assert taken(EMA, tmp_path, "cinema.pt") == (2.0, f"the whole file {ONLY}")
+    for name in ("cinema.pt", "model_no_ema.pt"):
+        assert taken(EMA, tmp_path, name) == (2.0, f"the whole file {ONLY}")
 
 
 def test_a_folder_is_searched_as_a_file_is(tmp_path):
