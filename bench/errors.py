@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dis
 import errno
-import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,16 +22,20 @@ def unknown(field: str, value: object, choices: Iterable[object]) -> BadInput:
 
 def is_bad_input(error: Exception, given: Iterable[Path] = ()) -> bool:
     """Whether an error speaks of the user's input: a ValueError of a class of this project, wherever it comes out, a
-    worker process too; a plain one that this project raised itself; an OSError of a path in one of the `given` folders
-    that the system does not let us use. What else comes out of a library is a fault of ours, and keeps its traceback.
+    worker process too; a plain one that a `raise` of this project raised; an OSError of a path in one of the `given`
+    folders that the system does not let us use. What else comes out of a library, or of an expression of ours, as
+    `a, b = line.split()`, is a fault of ours, and keeps its traceback.
     """
     if isinstance(error, OSError) and error.errno in UNUSABLE and isinstance(error.filename, str):
         return any(Path(error.filename).resolve().is_relative_to(folder.resolve()) for folder in given)
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    raised_in = frames[-1].f_globals.get("__name__", "") if frames else ""
-    return (isinstance(error, ValueError) and _ours(type(error).__module__)) or (
-        type(error) is ValueError and _ours(raised_in)
-    )
+    if type(error) is not ValueError:
+        return isinstance(error, ValueError) and _ours(type(error).__module__)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or last.tb_frame.f_code.co_code[last.tb_lasti] != dis.opmap["RAISE_VARARGS"]:  # no `raise`
+        return False
+    return _ours(last.tb_frame.f_globals.get("__name__", ""))
 
 
 def _ours(module: str) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +17,7 @@ import yaml
 
 from bench.cli import verbs
 from bench.errors import is_bad_input
+from bench.launching import time_limit
 
 DESCRIPTION = """\
 skipbench: does scaling the long skip connections of a diffusion model make it train faster?
@@ -39,21 +43,35 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _time(text: str) -> int:
+    try:
+        return time_limit.minutes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _seconds(text: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return float(text)
 
 
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # no shell does in `--root=~/x`
+
+
 def _folder(text: str, mode: int = os.X_OK) -> Path:
     """A folder that can be used, or made in the nearest one above that is there."""
-    there = next(path for path in (Path(text), *Path(text).absolute().parents) if os.path.lexists(path))
+    folder, writes = _path(text), bool(mode & os.W_OK)
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not os.path.isdir(there):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {there} is no folder")
-    if not os.access(there, mode):
-        what = "written to" if mode & os.W_OK else "entered"
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {there} cannot be {what}")
-    return Path(text)
+    # A file is tried: the permissions of /proc, say, do not tell.
+    with suppress(OSError), tempfile.TemporaryFile(dir=there) if writes else nullcontext():
+        if os.access(there, mode):
+            return folder
+    what = "written to" if writes else "entered"
+    raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {there} cannot be {what}")
 
 
 def _writable(text: str) -> Path:
@@ -63,10 +81,10 @@ def _writable(text: str) -> Path:
 def _new_file(text: str) -> Path:
     if os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"{text!r} is a folder; give the name of a file")
-    return _writable(str(Path(text).parent)) / Path(text).name
+    return _writable(str(_path(text).parent)) / Path(text).name
 
 
-TYPES = {"N": _positive, "MINUTES": _positive, "SECONDS": _seconds, "PATH": Path}
+TYPES = {"N": _positive, "TIME": _time, "SECONDS": _seconds, "PATH": _path}
 TYPES |= {"DIR": _folder, "OUTDIR": _writable, "OUTFILE": _new_file}
 
 
@@ -101,9 +119,21 @@ def _add(verb: Parser, usage: str, help: str, **settings: Any) -> None:
     verb.add_argument(name, help=help + " (default: %(default)s)" * ("default" in settings), **settings)
 
 
+def _need_nobody() -> None:
+    """Give libraries that ask for the user's name or home one where there is none, as in a container."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"user-{os.getuid()}"
+    if not os.path.isdir(os.path.expanduser("~")):
+        os.environ["HOME"] = spare = f"{tempfile.gettempdir()}/skipbench-{os.getuid()}"
+        os.makedirs(spare, mode=0o700, exist_ok=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code. Bad input is one line on stderr and 2."""
     o = argparse.Namespace()
+    _need_nobody()
     try:
         parser().parse_args(arguments, o)
         return o.does(o) or 0

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from bench.errors import BadInput, unknown
-from bench.planning.suite import SuiteFile
+from bench.launching import time_limit
+from bench.planning import yaml_file
+from bench.planning.suite import SuiteFile, validate
 from bench.runs.run_spec import Positive
 
 PROFILES = Path(__file__).parents[1] / "clusters"
@@ -19,13 +22,16 @@ OPTIONS = ("partition", "account", "qos", "gpus_per_node", "time", "array_parall
 ALSO = {"timeout_min": "time", "signal_delay_s": "signal_delay"}
 OURS = ("name", "job_name", "dependency", "map_count")  # by them a sweep finds its jobs again, and puts them into order
 ONE = ("nodes", "ntasks", "tasks_per_node", "ntasks_per_node")
+# SBATCH_ variables go before what a script says: not these, which a sweep says itself or its jobs need to start.
+KEPT = {"ARRAY_INX", "CLUSTERS", "COMMENT", "ERROR", "EXPORT", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE", "OUTPUT"}
+KEPT |= {"REQUEUE", "SIGNAL", "TIMELIMIT", "WAIT"}
 GENERIC = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "stderr_to_stdout")  # bear no cluster's name
 
 
 def _parsed(value: Any) -> Any:
     """What is given on the command line instead of a list or table, as YAML reads it."""
     try:
-        return yaml.safe_load(value) if isinstance(value, str) else value
+        return yaml.load(value, Loader=yaml_file.Words) if isinstance(value, str) else value
     except yaml.YAMLError:
         return value
 
@@ -45,7 +51,7 @@ class Profile(BaseModel):
     gpus_per_node: Positive | None = None
     cpus_per_task: Positive | None = None
     mem_gb: float | None = Field(default=None, gt=0)
-    time: Positive = 60
+    time: Annotated[int, BeforeValidator(time_limit.minutes)] = 60
     array_parallelism: Positive = 256
     runs_per_job: Positive = 1
     largest_array: Positive = 1000
@@ -63,14 +69,13 @@ class Profile(BaseModel):
 
 def profile(o: argparse.Namespace) -> Profile:
     """The profile file, the command line's options over it. BadInput, one line, for an unknown key or a wrong value."""
-    path = PROFILES / f"{o.profile}.yaml" if (PROFILES / f"{o.profile}.yaml").is_file() else Path(o.profile)
+    path = (
+        PROFILES / f"{o.profile}.yaml" if (PROFILES / f"{o.profile}.yaml").is_file() else Path(o.profile).expanduser()
+    )
     if not path.is_file():
         names = ", ".join(sorted(found.stem for found in PROFILES.glob("*.yaml")))
         raise BadInput(f"--profile: {o.profile!r} is neither a file nor a profile; choose from {names}")
-    try:
-        raw = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    raw = yaml_file.read(path, yaml_file.Words) or {}
     if not isinstance(raw, dict) or not isinstance(raw.get("set") or {}, dict):
         raise BadInput(f"{path}: the file and its key `set` are tables of keys, this is {raw!r}")
     if odd := [key for key in raw if key not in (*Profile.model_fields, "set")]:
@@ -79,12 +84,8 @@ def profile(o: argparse.Namespace) -> Profile:
     theirs = raw.pop("set", None) or {}
     file = _checked(path, raw | theirs)
     line = _checked("--set", given | dict(map(_assignment, o.set or ())))
-    try:
-        return Profile.model_validate(file | line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where, field = "--set" if first["loc"][0] in line else path, ".".join(map(str, first["loc"]))
-        raise BadInput(f"{where}: {field}: {first['input']!r}: {first['msg']}") from None
+    validate(Profile, file, str(path))
+    return validate(Profile, file | line, "--set")
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -120,8 +121,18 @@ def parameters(chosen: Profile, name: str, cores: int) -> dict[str, Any]:
     return {"name": name, "nodes": 1, "tasks_per_node": 1} | named
 
 
+def exported(settings: dict[str, Any]) -> dict[str, str]:
+    """What the environment says to sbatch where neither the sweep nor its profile or options do; says what of it."""
+    said = {key.removeprefix("slurm_") for key in (*settings, *settings["slurm_additional_parameters"])}
+    kept = KEPT | {key.upper().replace("-", "_").replace("MEM_GB", "MEM_PER_NODE") for key in said}
+    found = {name: value for name, value in os.environ.items() if name.startswith("SBATCH_")}
+    for name, value in found.items():
+        print(f"{name}={value} {'goes to sbatch' if name[7:] not in kept else 'is not used: the sweep says it itself'}")
+    return {name: value for name, value in found.items() if name[7:] not in kept}
+
+
 def asks_for_gpus(settings: dict[str, Any]) -> bool:
     """Whether a job of these parameters gets a GPU: by one of SLURM's words for them, or with the whole node."""
     words = settings | settings.get("slurm_additional_parameters", {})
     parts = ("gpu", "gres", "tres", "exclusive")
-    return any(value and any(part in key for part in parts) for key, value in words.items())
+    return any(value and value != "0" and any(part in key for part in parts) for key, value in words.items())

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BadInput
+from bench.launching import time_limit
 from bench.launching.sweep_folder import SweepFolder
 
 PREFIX = "skipbench-"  # of a job's name; the suite follows
 MARK = "skipbench|"  # begins every line of an answer that is ours: sites add banners of their own
+FILTERS = ("SQUEUE_", "SINFO_", "SACCT_")  # variables that leave jobs or columns out of an answer
 WAIT = 20.0  # seconds that a question may take
 # What a node does to say which of the files that it is given it sees.
 LOOK = f'for file; do test -f "$file" && echo "{MARK}seen" || echo "{MARK}unseen"; done'
@@ -35,8 +38,9 @@ class Job:
 
 def ask(*command: str, wait: float = WAIT) -> str | None:
     """What a command prints, None if it is not there, fails or does not answer."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(FILTERS)}
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=wait)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=wait, env=own)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -110,16 +114,17 @@ def check_accepted(options: list[str], minutes: int) -> None:
         raise BadInput(f"{asked}: sbatch would refuse it: {said}; partitions: {known}")
     if found := re.search(r"in partition (\S+)", done.stderr):
         name = next((word.partition("=")[2] for word in options if word.startswith("--partition=")), found[1])
-        limits = [_minutes(text) for text in _ours(ask("sinfo", "-h", "-p", name, "-o", f"{MARK}%l"))]
+        limits = [_limit(text) for text in _ours(ask("sinfo", "-h", "-p", name, "-o", f"{MARK}%l"))]
         if limits and minutes > max(limits):
-            raise BadInput(f"--time: {minutes} minutes is more than the {max(limits)} that partition {name} allows")
+            asked, most = time_limit.words(minutes), time_limit.words(int(max(limits)))
+            raise BadInput(f"--time: {asked} is more than the {most} that partition {name} allows")
 
 
-def _minutes(text: str) -> float:
-    """Of SLURM's [DAYS-][HOURS:]MINUTES:SECONDS; infinite for other words."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):\d+", text)
-    days, hours, minutes = (int(part or 0) for part in found.groups()) if found else (0, math.inf, 0)
-    return (days * 24 + hours) * 60 + minutes
+def _limit(text: str) -> float:
+    """Minutes of a partition's limit; infinite for other words."""
+    with suppress(ValueError):
+        return time_limit.minutes(text)
+    return math.inf
 
 
 def check_shared(folders: dict[str, Path], options: list[str]) -> None:

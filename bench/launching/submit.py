@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import json
 import os
 import secrets
 import shlex
@@ -22,12 +23,12 @@ from typing import Any
 
 import psutil
 import submitit
-import yaml
 
 from bench.errors import BadInput
 from bench.launching import cluster_profile, local, slurm
 from bench.launching.job import BLOCKED, Work, write_report
 from bench.launching.sweep_folder import SweepFolder
+from bench.launching.time_limit import words
 from bench.planning import suite_file
 from bench.planning.plan import plan, select, with_pilots
 from bench.planning.suite import SuiteFile
@@ -45,6 +46,7 @@ FORBIDDEN = set("%\\\n\r")  # letters that mean something else in the names of a
 FOR_SLURM = ("partition", "account", "qos", "gpus_per_node", "array_parallelism", "runs_per_job", "set")
 ONLY: dict[str, dict[str, Any]] = {"slurm": dict.fromkeys(FOR_SLURM), "local": {"jobs": None}}
 ONLY["slurm"]["profile"] = "slurm"
+PLACE = ("partition", "account", "qos")  # what decides whether a job may start
 SUITES = Path("bench", "suites")  # in the copy of the code
 Arrays = list[tuple[str, list[list[Run]]]]  # of each its kind, and its elements with their runs
 
@@ -101,14 +103,15 @@ class Submission:
     def prepare(self) -> Path:
         """Prepare data and folders; copy code and suite: jobs start from them, even days later. Returns that folder."""
         local.prepare(self.suite, self.everything, self.wanted, self.o.root, self.o.data)
-        text, file = yaml.safe_dump(suite_file.read(self.suite.path), sort_keys=False), f"{self.suite.name}.yaml"
+        text = json.dumps(suite_file.read(self.suite.path), indent=1, ensure_ascii=False)  # YAML, too
+        file = f"{self.suite.name}.yaml"
         name = hashlib.blake2b((source_code.digest() + text).encode(), digest_size=6).hexdigest()
         folder = self.sweep.path / "code" / name
         if not folder.is_dir():
             partial = folder.with_name(f".{name}")  # renamed when it is whole; one submission at a time comes here
             shutil.rmtree(partial, ignore_errors=True)
             (partial / SUITES).mkdir(parents=True)
-            (partial / SUITES / file).write_text(text)
+            (partial / SUITES / file).write_text(text, encoding="utf-8")
             for path in source_code.files():
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source_code.TREE / path, partial / path)
@@ -133,23 +136,26 @@ class Slurm(Submission):
             raise BadInput(f"--root: {str(self.sweep.path)!r}: {told}")
         cores = suite.threads * suite.processes
         self.settings = cluster_profile.parameters(self.profile, slurm.PREFIX + suite.name, cores)
-        if suite.device == "cuda" and not cluster_profile.asks_for_gpus(self.settings):
+        self.exported = cluster_profile.exported(self.settings)
+        everything = self.settings | {name.lower(): value for name, value in self.exported.items()}
+        if suite.device == "cuda" and not cluster_profile.asks_for_gpus(everything):
             told = f"{suite.name} trains on cuda, and its jobs would get no GPU; give it, or --set gres=..."
             raise BadInput(f"--gpus-per-node: {told}")
 
     @_no_outer_job()
     def submit(self) -> int:
         """Submit arrays of what is missing, and the report after them."""
+        os.environ.update(self.exported)
         held = {run for job in slurm.queued(self.sweep) for run in job.runs}
         left = self.missing(held)
         executor, arrays = self.executor(), self.arrays(left)
-        keys = ("partition", "account", "qos")
-        options = [f"--{key}={value}" for key in keys if (value := self.settings.get(f"slurm_{key}"))]
+        said = {key: self.settings.get(f"slurm_{key}") or self.exported.get(f"SBATCH_{key.upper()}") for key in PLACE}
+        options = [f"--{key}={value}" for key, value in said.items() if value]
         slurm.check_accepted(options, self.settings["timeout_min"])
         jobs = sum(len(elements) for _, elements in arrays)
         queued = f"; {len(held)} runs are in the queue already" if held else ""
         told = f"{len(left)} of {len(self.wanted)} runs to submit, {jobs} jobs in {len(arrays)} arrays on slurm"
-        print(f"{self.suite.name}: {told}{queued}")
+        print(f"{self.suite.name}: {told}{queued}; time limit of a job: {words(self.settings['timeout_min'])}")
         if self.o.dry_run:
             _describe(arrays, executor)
         elif left or (held and not self.waiting("report")):
@@ -234,7 +240,8 @@ class Local(Submission):
         cuda = self.suite.device == "cuda"
         devices = local.devices(self.suite, o.jobs) if cuda else [None] * (o.jobs or local.default_workers(self.suite))
         slots = devices[: len(left)]
-        print(f"{self.suite.name}: {len(left)} of {len(self.wanted)} runs missing, {len(slots)} jobs on local")
+        limit = f"; time limit of a job: {words(o.time)}" if o.time else ""
+        print(f"{self.suite.name}: {len(left)} of {len(self.wanted)} runs missing, {len(slots)} jobs on local{limit}")
         if o.dry_run or not left:
             print(*(f"  {run.id}\n" for run in left), sep="", end="")
             return 0

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 import datasets
 import models
 from bench.diffusion.samplers import SAMPLERS
 from bench.errors import BadInput, unknown
 from bench.evaluation import features
+from bench.planning import yaml_file
 from bench.planning.suite import SuiteFile, merge, validate
 from reports.records import labels
 
@@ -27,7 +25,7 @@ def names() -> list[str]:
 
 def find(name: str) -> Path:
     """The file of a suite, given its name in bench/suites or a path."""
-    path = SUITES / f"{name}.yaml" if name in names() else Path(name)
+    path = SUITES / f"{name}.yaml" if name in names() else Path(name).expanduser()
     if not path.is_file():
         raise BadInput(f"suite: {name!r} is neither a file nor a suite; choose from {', '.join(names())}")
     return path
@@ -44,10 +42,7 @@ def load(name: str) -> SuiteFile:
 
 def read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     """What a suite file says, not validated, over what the suite says that it extends: nested keys one by one."""
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    raw = yaml_file.read(path, yaml_file.Numbers)
     if not isinstance(raw, dict):
         raise BadInput(f"{path}: a suite is a mapping of keys, this is a {type(raw).__name__}")
     base = raw.pop("extends", None)
@@ -56,22 +51,6 @@ def read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str) or find(base) in (path, *extending):
         raise BadInput(f"{path}: extends: {base!r} is not another suite; choose from {', '.join(names())}")
     return merge(read(find(base), (path, *extending)), raw)
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Safe YAML that refuses a key given twice and reads 2e-4 as a number (YAML 1.1 takes it for a word)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        merging = "tag:yaml.org,2002:merge"  # `<<: *anchor`: what it brings may be overridden
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merging]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
-        made: dict[Any, Any] = super().construct_mapping(node, deep)
-        return made
-
-
-_EXPONENT = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def _faults(suite: SuiteFile) -> Iterator[str]:

@@ -347,6 +347,11 @@ def settings(*words, profile="slurm"):
     ("word", "key", "value"),
     [
         ("timeout_min=7", "timeout_min", 7),
+        ("time=30:00", "timeout_min", 30),
+        ("time=0:01", "timeout_min", 1),
+        ("time=12:00:00", "timeout_min", 720),
+        ("time=2-12", "timeout_min", 3600),
+        ("time=1-00:30:01", "timeout_min", 1471),
         ("time=7", "timeout_min", 7),
         ("partition=p", "slurm_partition", "p"),
         ("signal_delay_s=5", "slurm_signal_delay_s", 5),
@@ -381,6 +386,10 @@ def test_set_gives_any_parameter_of_submitit(word, key, value):
         ("batch=1", "'batch' is a key of the suite"),
         ("map_count=3", "'map_count' is what the sweep knows its jobs by"),
         ("mem_gb=lots", "mem_gb: 'lots'"),
+        ("time=2h", "time: '2h' is no time limit; give MINUTES, MM:SS, HH:MM:SS, D-HH"),
+        ("time=0:00", "time: '0:00' is no time limit"),
+        ("time=1-", "time: '1-' is no time limit"),
+        ("cpus_per_task=0x10", "cpus_per_task: '0x10'"),
         ("setup=hello", "setup: 'hello'"),
         ("signal_delay_s=x", "signal_delay: 'x'"),
         ("nodes=two", "nodes: 'two'"),
@@ -388,8 +397,8 @@ def test_set_gives_any_parameter_of_submitit(word, key, value):
         ("nodes=2", "nodes: '2': a run lives on one node"),
         ("tasks_per_node=2", "tasks_per_node: '2': a run"),
         ("ntasks_per_node=2", "ntasks_per_node: '2': a run"),
-        ("additional_parameters={ntasks: 2}", "ntasks: 2: a run"),
-        ("additional_parameters=3", "additional_parameters: 3"),
+        ("additional_parameters={ntasks: 2}", "ntasks: '2': a run"),
+        ("additional_parameters=3", "additional_parameters: '3'"),
     ],
 )
 def test_set_refuses_the_rest_in_one_line(word, message):
@@ -398,12 +407,52 @@ def test_set_refuses_the_rest_in_one_line(word, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["set: hello\n", "set: [a]\n", "set: {1: 2}\n", "setup: null\n", "time: 0\n"])
+@pytest.mark.parametrize("text", ["set: hello\n", "set: [a]\n", "set: {1: [2]}\n", "setup: null\n", "time: 0\n"])
 def test_a_wrong_profile_is_one_line(tmp_path, text):
     (tmp_path / "site.yaml").write_text(text)
     with pytest.raises(BadInput, match=r"site.yaml: ") as caught:
         settings(profile=str(tmp_path / "site.yaml"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_profile_is_read_as_it_is_written(tmp_path):
+    """No base 60 or 8, and a word that looks like a number or a truth value stays that word."""
+    (tmp_path / "site.yaml").write_text(
+        "time: 12:00:00\ncpus_per_task: 010\naccount: 0123\nqos: 1e3\nuse_srun: false\nsetup: [0500]\n"
+        "set: {comment: yes, constraint: 1.10, gres: gpu:1, reservation: 2026-01-01, exclude: n1}\n"
+        "additional_parameters: {licenses: 010, begin: 12:30, contiguous: true}\n"
+    )
+    found = settings(profile=str(tmp_path / "site.yaml"))
+    wanted = {"account": "0123", "qos": "1e3", "use_srun": False, "setup": ["0500"], "comment": "yes", "gres": "gpu:1"}
+    wanted |= {"constraint": "1.10", "reservation": "2026-01-01"}
+    assert wanted.items() <= {key.removeprefix("slurm_"): value for key, value in found.items() if value != []}.items()
+    assert (found["timeout_min"], found["cpus_per_task"]) == (720, 10)
+    more = {"requeue": True, "licenses": "010", "begin": "12:30", "contiguous": True}
+    assert found["slurm_additional_parameters"] == more
+
+
+def test_a_time_is_said_back_in_words(tiny, site, submitted):
+    for given, words, minutes in (("90", "1 hour 30 minutes", 90), ("1-00:30:00", "1 day 30 minutes", 1470)):
+        for option in (["--time", given], ["--set", f"time={given}"]):
+            said = submitted(tiny(), *option, "--dry-run")
+            assert f"; time limit of a job: {words}\n" in said and f"#SBATCH --time={minutes}\n" in said
+    assert "argument --time: 'soon' is no time limit; give MINUTES" in submitted(tiny(), "--time", "soon", code=2)
+
+
+def test_what_a_user_exports_for_sbatch_reaches_it(tiny, site, submitted, monkeypatch):
+    """But not over what the sweep, its profile or an option says, nor what its jobs would not start with."""
+    answer(site, "sbatch", f'env | grep ^SBATCH_ | sort > "$0.env"; {ANSWERS["sbatch"]}')
+    answer(site, "srun", f'echo "$@" > "$0.asked"; {ANSWERS["srun"]}')
+    outer = {"ACCOUNT": "def-a", "PARTITION": "mars", "ERROR": "/x", "WAIT": "1", "CONSTRAINT": "a b", "TIMELIMIT": "9"}
+    for key, value in outer.items():
+        monkeypatch.setenv(f"SBATCH_{key}", value)
+    said = submitted(tiny(), "--partition", "high")
+    assert (site / "sbatch.env").read_text() == "SBATCH_ACCOUNT=def-a\nSBATCH_CONSTRAINT=a b\n"
+    assert "--partition=high --account=def-a " in (site / "srun.asked").read_text()
+    assert "SBATCH_ACCOUNT=def-a goes to sbatch\n" in said and "SBATCH_PARTITION=mars is not used: " in said
+    assert "--gpus-per-node: cuda trains on cuda" in submitted(tiny("cuda", device="cuda"), code=2)
+    monkeypatch.setenv("SBATCH_GPUS", "1")
+    assert "12 of 12 runs to submit" in submitted(tiny("cuda", device="cuda"), "--dry-run")
 
 
 def test_options_go_before_a_profile_and_its_settings(tmp_path):
@@ -430,8 +479,12 @@ def test_sbatch_says_what_it_would_refuse(tiny, site, submitted):
 @pytest.mark.parametrize(
     ("words", "limit", "message"),
     [
-        (("--time", "21"), "20:00", "--time: 21 minutes is more than the 20 that partition gpu allows"),
-        (("--time", "1441", "--partition", "a,b"), "1-00:00:00", "more than the 1440 that partition a,b allows"),
+        (("--time", "21"), "20:00", "--time: 21 minutes is more than the 20 minutes that partition gpu allows"),
+        (
+            ("--time", "1441", "--partition", "a,b"),
+            "1-00:00:00",
+            "1 day 1 minute is more than the 1 day that partition a,b allows",
+        ),
         (("--time", "1440", "--partition", "a,b"), "1-00:00:00", None),
         (("--time", "100000"), "infinite", None),
     ],
@@ -445,13 +498,30 @@ def test_a_time_that_the_partition_does_not_allow(tiny, site, submitted, words, 
     assert (message or "12 of 12 runs to submit") in said
 
 
-def test_banners_of_a_site_disturb_nothing(tiny, site, submitted):
-    for name in ("srun", "scontrol", "squeue"):
-        answer(site, name, f'echo "* seen by our guards | since 1999 *"; {ANSWERS[name]}')
-    path = tiny()
+@pytest.mark.parametrize("banner", ["* seen by our guards | since 1999 *", "CLUSTER: alpha", "7001|x", "|||||||"])
+def test_banners_of_a_site_disturb_nothing(tiny, site, submitted, tmp_path, banner, monkeypatch, capsys):
+    """Nor do variables that hide jobs from squeue."""
+    for name in ("srun", "scontrol", "squeue", "sinfo"):
+        answer(site, name, f'echo "{banner}"; {ANSWERS[name]}')
+    answer(site, "sacct", f'echo "{banner}"; echo "7001_0|COMPLETED"')
+    answer(site, "squeue", f'echo "{banner}"; [ -n "$SQUEUE_STATES" ] || {ANSWERS["squeue"]}')
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
+    path, folder = tiny(), tmp_path / "runs" / "tiny"
     for _ in range(2):
         said = submitted(path, "--time", "10")
         assert "12 of 12 runs to submit" in said and "no node was free" not in said
+    queue(site, job(7004, 0, "PENDING|Priority", folder, "pilots"))
+    status.show(tmp_path / "runs", "tiny")
+    assert "PENDING (Priority)" in capsys.readouterr().out
+    assert submit.cancel("tiny", tmp_path / "runs", False) == 0
+    assert (site / "scancel.asked").read_text() == "7004_0\n"
+
+
+def test_an_answer_that_is_marked_as_ours_and_cannot_be_read_is_a_fault_of_ours(tiny, site, submitted, tmp_path):
+    submitted(tiny(), "--time", "10")
+    queue(site, "skipbench|7001|skipbench-tiny")
+    with pytest.raises(ValueError, match="not enough values to unpack"):
+        cli.main(["status", "tiny", "--root", str(tmp_path / "runs")])
 
 
 def test_a_job_starts_from_its_snapshot_with_its_warnings_held_back(tiny, site, submitted, tmp_path):

@@ -1,5 +1,6 @@
 """Suites: what ships is valid, what is wrong is said in one line."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from bench.errors import BadInput
-from bench.planning import suite_file
+from bench.planning import suite_file, yaml_file
 from bench.planning.plan import plan
 from bench.planning.suite import evaluation_images
 
@@ -44,6 +45,45 @@ def test_numbers_in_exponent_notation_are_numbers(tmp_path, tiny):
     path = tmp_path / "exponent.yaml"
     path.write_text(Path(tiny()).read_text().replace("lr: 0.001", "lr: 1e-3"))
     assert suite_file.load(str(path)).optimizer.lr == 1e-3
+
+
+def test_no_number_or_word_is_read_in_another_base(tmp_path, tiny):
+    path, text = tmp_path / "base.yaml", Path(tiny()).read_text()
+    changed = text.replace("budget: 960", "budget: 0960").replace("title: ", "title: 12:00:00 #")
+    assert changed.count("0960") == 1 and changed.count("12:00:00") == 1
+    path.write_text(changed)
+    suite = suite_file.load(str(path))
+    assert (suite.budget, suite.title) == (960, "12:00:00")
+    for wrong in ("0x3c0", "16:00", "0o1700", "yes", "2026-01-01"):
+        path.write_text(text.replace("budget: 960", f"budget: {wrong}"))
+        with pytest.raises(BadInput, match=f"budget: '{wrong}': input should be a valid integer"):
+            suite_file.load(str(path))
+
+
+def test_what_is_written_is_read_the_same_again(tmp_path):
+    """As JSON, as the suite in the snapshot of a sweep is."""
+    words = [
+        "0500",
+        "1e3",
+        "yes",
+        "",
+        "~",
+        "12:00",
+        "1_0",
+        "true",
+        "<<",
+        "=",
+        "2026-01-01",
+        "-",
+        "ü: #",
+        ".5",
+        ".inf",
+        "a\tb\n",
+        "😀",
+    ]
+    content = {"words": words, "numbers": [0, -3, 1e-6, 1e22, 0.5, 10**20], "others": [None, True, False]}
+    (tmp_path / "file.yaml").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    assert yaml_file.read(tmp_path / "file.yaml", yaml_file.Numbers) == content
 
 
 @pytest.mark.parametrize(
