@@ -8,6 +8,8 @@ CLUSTER ?= slurm
 GPU_PYTHON  = $(if $(filter none,$(VENV)),$(PYTHON),.venv/bin/python)
 GPU_PRESETS = uvit-s-2 uvit-s-4 unet-iddpm-cifar10 uvit-l-4
 BENCH   = .venv/bin/python -m bench
+# $(call Q,ROOT): a variable as one word of the shell, whatever it holds.
+Q       = '$(subst ','\'',$($1))'
 FAST    = tests/bench/planning/test_suite.py tests/bench/planning/test_plan.py tests/bench/runs tests/bench/diffusion tests/reports/records tests/reports/analysis
 
 .PHONY: gpu help setup reproduce smoke check test ui perf lock latent calibrate tables chaos sweep test-slurm
@@ -31,9 +33,9 @@ latent: .venv/latent  ## add the optional extra: autoencoder and text encoder, t
 	@touch $@
 
 reproduce: setup  ## train SUITE (quick) and write its report; the same command resumes
-	$(BENCH) run $(SUITE) --root $(ROOT) --data $(DATA)
-	$(BENCH) report $(SUITE) --root $(ROOT)
-	$(BENCH) sync $(SUITE) --root $(ROOT)
+	$(BENCH) run $(call Q,SUITE) --root $(call Q,ROOT) --data $(call Q,DATA)
+	$(BENCH) report $(call Q,SUITE) --root $(call Q,ROOT)
+	$(BENCH) sync $(call Q,SUITE) --root $(call Q,ROOT)
 
 smoke:      ## the same for the suite smoke, in two minutes
 	@$(MAKE) --no-print-directory reproduce SUITE=smoke
@@ -49,7 +51,7 @@ test: setup latent  ## run the tests, all but those of tests/slurm
 	@echo "tests/slurm (a real cluster on this machine) is left out: make test-slurm installs what it needs, as root, and runs it"
 
 sweep: setup  ## submit SUITE to CLUSTER (slurm), with FLAGS="--partition gpu --gpus-per-node 1"; the same command again submits what is missing
-	$(BENCH) submit $(SUITE) --cluster $(CLUSTER) --root $(ROOT) --data $(DATA) $(FLAGS)
+	$(BENCH) submit $(call Q,SUITE) --cluster $(CLUSTER) --root $(call Q,ROOT) --data $(call Q,DATA) $(FLAGS)
 
 test-slurm: setup  ## install a SLURM of Debian's packages (as root) and run tests/slurm on a throwaway cluster
 	tests/slurm/install
@@ -61,10 +63,10 @@ gpu: $(if $(filter none,$(VENV)),,setup)  ## tests and speeds that need a GPU; V
 	timeout 90 $(GPU_PYTHON) -m bench perf --device cuda --preset $$preset --batch 128 --choice bf16 --choice "bf16 compiled"; done; fi
 
 ui: setup   ## open MLflow on what is synced, on this machine only
-	$(BENCH) ui --root $(ROOT)
+	$(BENCH) ui --root $(call Q,ROOT)
 
 perf: setup  ## training throughput and overhead, as ratios in one process
-	$(BENCH) perf --data $(DATA)
+	$(BENCH) perf --data $(call Q,DATA)
 
 chaos: setup  ## kill runs at 100 random instants, warn them at 50, and compare them with undisturbed ones, bit for bit
 	.venv/bin/python -m tests.tools.chaos --kills $(KILLS)
@@ -73,7 +75,7 @@ calibrate: setup  ## simulate suites: are intervals and verdicts what they say? 
 	.venv/bin/python -m reports.calibration --out docs/calibration.md
 
 tables: setup  ## renew the result tables of README and docs, from ROOT where a sweep is complete, else from the reference
-	.venv/bin/python -m reports.report.embed --root $(ROOT) README.md docs/*.md
+	.venv/bin/python -m reports.report.embed --root $(call Q,ROOT) README.md docs/*.md
 
 lock:       ## renew both lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.lock

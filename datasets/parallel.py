@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,9 +32,24 @@ KEPT = "what was prepared so far is kept, the same command goes on"
 Task = Callable[[Sequence[Any]], np.ndarray]
 
 
-def cores() -> int:
-    """Processors that this process may use; where the system does not say (macOS), those there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(system: Path = Path("/")) -> int:
+    """Processors that this process may use: of its affinity mask, and no more than the quota of its control group."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([usable, *_quotas(system)]))
+
+
+def _quotas(system: Path) -> Iterator[int]:
+    """Whole processors of each quota that this process's control group, or one above it, has."""
+    with suppress(OSError):
+        for line in (system / "proc/self/cgroup").read_text().splitlines():
+            _, kinds, name = line.split(":", 2)  # version 2 names no kinds
+            group = system / "sys/fs/cgroup" / ("cpu" if kinds else "") / name.lstrip("/")
+            for folder in (group, *group.parents) if not kinds or "cpu" in kinds.split(",") else ():
+                with suppress(OSError, ValueError):  # "max" is no quota, as -1
+                    files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if kinds else ("cpu.max",)
+                    quota, period = map(int, " ".join((folder / file).read_text() for file in files).split())
+                    if quota > 0:
+                        yield quota // period
 
 
 def leave_with_parent() -> None:

@@ -13,20 +13,22 @@ A store is written into a folder beside its place and renamed when it is whole, 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+from reports.records.lease import Held, Lease
 
 if TYPE_CHECKING:
     from datasets.codecs import Codec
@@ -95,7 +97,7 @@ class Store:
         path = Path(root) / name
         file, again = path / "manifest.json", f"delete {path} and prepare it again"
         try:
-            manifest = json.loads(file.read_text())
+            manifest = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             command = f"python -m bench data prepare {name}"
             raise ValueError(f"dataset {name}: not prepared in {root}; run: {command}") from None
@@ -204,7 +206,7 @@ class Writer:
     """Writes a store beside its place; renames it into place when the `with` block ends without an error.
 
     The folder beside has a name of its own and outlives an interruption: what `datasets.parallel.fill` had finished is
-    found again by the next writer. One process at a time: the kernel frees the lock of one that dies.
+    found again by the next writer. One process at a time; that of one that dies is taken over.
     """
 
     def __init__(self, root: Path, dataset: Dataset) -> None:
@@ -213,17 +215,18 @@ class Writer:
         self.path = self.root / f".{dataset.name}.partial"
         self.facts: dict[str, Any] = {}  # what the manifest says beside the dataset's own: reference, codec, partial
         self.count = 0
+        self._owned = ExitStack()
 
     def __enter__(self) -> Writer:
         self.root.mkdir(parents=True, exist_ok=True)
         if self.final.exists() and not Store.exists(self.root, self.dataset.name):
             raise ValueError(f"dataset {self.dataset.name}: {self.final} is there but has no manifest; move it away")
-        self._lock = (self.root / f".{self.dataset.name}.lock").open("w")
+        lock = self.root / f".{self.dataset.name}.lock"
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._owned.enter_context(Lease(lock))
+        except Held:
             print(f"dataset {self.dataset.name}: another process prepares it in {self.root}; waiting", file=sys.stderr)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._owned.enter_context(Lease(lock, wait=math.inf))
         if not (self.path / ".identity").is_file():  # nothing to go on with: it must not get into the store
             shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(exist_ok=True)
@@ -232,10 +235,10 @@ class Writer:
     def resume(self, identity: str) -> None:
         """Keep what an interrupted writer left if it worked on the same: `identity` names originals and options."""
         mark = self.path / ".identity"
-        if not mark.is_file() or mark.read_text() != identity:
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
             shutil.rmtree(self.path)
             self.path.mkdir()
-            mark.write_text(identity)
+            mark.write_text(identity, encoding="utf-8")
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Write one array whole."""
@@ -253,7 +256,7 @@ class Writer:
             if kind is None or not any(self.path.glob("*.progress")):  # nothing that is worth going on with
                 shutil.rmtree(self.path, ignore_errors=True)
         finally:
-            self._lock.close()
+            self._owned.close()
 
     def _finish(self) -> None:
         marks = {*self.path.glob("*.progress"), *self.path.glob("*.partial"), self.path / ".identity"}
@@ -299,7 +302,7 @@ def naming(path: Path) -> Iterator[None]:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file beside its place, flush it to disk and rename it: the file is whole or as it was."""
     beside = path.with_suffix(".partial")
-    with beside.open("w") as out:
+    with beside.open("w", encoding="utf-8") as out:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())

@@ -6,6 +6,7 @@ Nothing heavy is imported before it is needed: report, check, status and sync st
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -103,6 +104,8 @@ def report(o: argparse.Namespace) -> int:
 
     name, other = _name(o), _other(o) if o.other else None
     out = o.out or o.root / name / (f"against-{other[1]}" if other else "report")
+    if not o.out and not os.access(out if out.is_dir() else out.parent, os.W_OK):
+        raise BadInput(f"--out: {out} cannot be written to; give another folder")
     if o.dry_run:
         print(f"would write {out / 'index.html'}")
         return 0

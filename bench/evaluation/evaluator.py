@@ -66,14 +66,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class Evaluator:
-    """Evaluates models of one cell. Extractor and reference statistics are loaded once."""
+    """Evaluates models of one cell. Extractor and reference statistics, kept in `folders`, are loaded once."""
 
-    def __init__(self, spec: RunSpec, store: Store, data: Path) -> None:
+    def __init__(self, spec: RunSpec, store: Store, *folders: Path) -> None:
         self.spec, self.settings, self.store = spec, spec.evaluation, store
         self.schedule = schedules.schedule(spec.diffusion)
         self.streams = RandomStreams(spec.dataset, spec.backbone, seed=None)
         self.extractor = features.load(self.settings.extractor, device=spec.device)
-        self.reference = frechet.reference(store, self.extractor, data)
+        self.reference = frechet.reference(store, self.extractor, *folders)
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module, repeat: int = 0) -> Measured:

@@ -10,7 +10,9 @@ cache is keyed by name.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from bench.errors import BadInput
 from bench.evaluation.features import Extractor, check_images
 from datasets import Store
 from reports.records.files import replacing
+from reports.records.lease import Lease
 
 BATCH = 1024  # images whose features are in memory at a time
 
@@ -106,26 +109,38 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     return float(difference @ difference + np.trace(a.sigma) + np.trace(b.sigma) - 2 * np.sqrt(cross.clip(0)).sum())
 
 
-def reference(store: Store, extractor: Extractor, data: Path) -> Statistics:
-    """Statistics of a dataset's reference images, kept under DATA/.reference by the digests of data and extractor.
+def reference(store: Store, extractor: Extractor, folder: Path, *others: Path) -> Statistics:
+    """Statistics of a dataset's reference images, kept under FOLDER/.reference by the digests of data and extractor; of
+    a folder that may only be read, in the next of the others.
 
-    They are made again if the kept ones are damaged or of something else. Several processes and nodes may write them at
-    once: a file appears whole.
+    They are made again if the kept ones are damaged or of something else; by one process, while others wait for it.
     """
-    path = Path(data) / ".reference" / f"{store.digest[:32]}-{extractor.name}-{extractor.digest[:32]}.npz"
+    path = Path(folder) / ".reference" / f"{store.digest[:32]}-{extractor.name}-{extractor.digest[:32]}.npz"
     key = f"{store.digest} {len(store.reference)} {extractor.name} {extractor.digest}"
+    if found := _kept(path, key):
+        return found
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            found = Statistics(kept["mu"], kept["sigma"], int(kept["size"]))
-            if str(kept["key"]) == key and str(kept["digest"]) == found.digest:
+        with Lease(path.with_suffix(".lock"), wait=math.inf):
+            if found := _kept(path, key):
                 return found
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        pass
-    starts = range(0, len(store.reference), BATCH)
-    made = statistics((torch.from_numpy(np.array(store.reference[i : i + BATCH])) for i in starts), extractor)
-    with replacing(path) as file:
-        np.savez(file, mu=made.mu, sigma=made.sigma, size=made.size, digest=made.digest, key=key)
-    return made
+            starts = range(0, len(store.reference), BATCH)
+            made = statistics((torch.from_numpy(np.array(store.reference[i : i + BATCH])) for i in starts), extractor)
+            with replacing(path) as file:
+                np.savez(file, mu=made.mu, sigma=made.sigma, size=made.size, digest=made.digest, key=key)
+            return made
+    except OSError:
+        if not others:
+            raise
+        return reference(store, extractor, *others)
+
+
+def _kept(path: Path, key: str) -> Statistics | None:
+    """The statistics in a file, if it is whole and of that key."""
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as kept:
+        found = Statistics(kept["mu"], kept["sigma"], int(kept["size"]))
+        if str(kept["key"]) == key and str(kept["digest"]) == found.digest:
+            return found
+    return None
 
 
 def to_uint8(x: Tensor) -> Tensor:

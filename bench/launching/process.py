@@ -10,11 +10,12 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # glibc hands freed memory back to the kernel, and takes it again page by page at the next step, unless told to keep it.
 HEAP = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
 
+LONGEST = 107 - 32  # bytes of a folder with `pymp-xxxxxxxx/listener-xxxxxxxx` in it, a socket's name
 WARNINGS = (signal.SIGTERM, signal.SIGUSR2)
 PEERS = 5.0  # seconds in which a rank whose peer is gone is told to leave
 
@@ -58,6 +60,10 @@ def warm_up() -> None:
     for name, value in HEAP.items():
         os.environ.setdefault(name, value)
     forkserver.set_forkserver_preload(["bench.launching.preload"])
+    given = tempfile.gettempdir()
+    tempfile.tempdir = given if len(os.fsencode(given)) <= LONGEST else "/tmp"
+    util.get_temp_dir()  # of sockets; it remembers the place, and all else goes where it was told to
+    tempfile.tempdir = given
     with held_back(signal.SIGINT, signal.SIGHUP, *WARNINGS):
         forkserver.ensure_running()
 

@@ -23,7 +23,10 @@ def name(images: int) -> str:
 def save(folder: Path, images: int, state: State) -> None:
     """Write `state` as the checkpoint after `images` images and drop all but the newest two."""
     with replacing(folder / name(images)) as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch's own words for a full disk
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     for old in sorted(folder.glob("*.pt"))[:-KEEP]:
         old.unlink()
 

@@ -87,7 +87,7 @@ class Trainer:
         ranks = (distributed.rank(), distributed.count())
         threads = THREADS if self.device.type == "cuda" else 0
         self.loader = Loader(lambda at: self.batches.rows(at, *ranks), spec.batch, spec.budget, threads)
-        self.evaluator = Evaluator(spec, self.store, data)
+        self.evaluator = Evaluator(spec, self.store, data, folder.path.parent.parent)
         self.model = build(spec, self.store, self.streams).to(self.device)
         compute.prepare(self.model, spec, execution.checkpointing)
         self.network: Any = distributed.wrap(self.model, self.device)  # what is trained; the same weights

@@ -36,12 +36,22 @@ class Lease:
 
     def __enter__(self) -> Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        until = time.monotonic() + self.wait
+        while True:
+            try:
+                return self._take()
+            except Held:
+                if time.monotonic() >= until or self.cancel():
+                    raise
+            time.sleep(0.05)
+
+    def _take(self) -> Lease:
         before, left = owner(self.path), _look(self.path)
         dead = left is not None and not is_held(self.path)
         if dead and not (_stands_still(self.path, left, self.cancel) and _remove(self.path, left)):
             raise Held(f"{self.path.parent}: another process is taking it over")
         try:
-            self._lease.acquire(timeout=self.wait, poll_interval=0.05, cancel_check=self.cancel)
+            self._lease.acquire(timeout=0)
         except Timeout:
             raise Held(f"{self.path.parent}: in use by {owner(self.path) or 'another process'}") from None
         if before and dead:

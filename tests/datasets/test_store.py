@@ -1,13 +1,18 @@
 """The prepared store: whole or not there, and every damage is found."""
 
+import errno
+import fcntl
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import datasets
 from bench.cli.parser import main
-from datasets import Store, Writer
+from datasets import Options, Store, Writer
 from datasets.digits import DATASET
 
 
@@ -33,7 +38,30 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError), Writer(tmp_path, DATASET) as writer:
         writer.write("images", np.zeros((3, 1, 8, 8), np.uint8))
         raise RuntimeError("power")
-    assert [path.name for path in tmp_path.iterdir()] == [".digits.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def refuse(*words, **options):
+    raise OSError(errno.ENOTSUP, "Operation not supported")
+
+
+def test_a_file_system_without_links_and_locks(tmp_path, monkeypatch):
+    for module, name in ((os, "link"), (fcntl, "flock"), (fcntl, "lockf")):
+        monkeypatch.setattr(module, name, refuse)
+    datasets.prepare("digits", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+
+
+def test_of_two_writers_the_second_waits_and_finds_the_store(tmp_path, capsys):
+    with Writer(tmp_path, DATASET) as writer, ThreadPoolExecutor(1) as pool:
+        second = pool.submit(datasets.prepare, "digits", tmp_path)
+        until = time.monotonic() + 20
+        while not (said := capsys.readouterr().err) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert "another process prepares it" in said and not second.done()
+        DATASET.prepare(writer, Options())
+        writer.__exit__(None)
+        assert second.result(20).count == 1797
 
 
 def test_a_changed_byte_is_found(tmp_path):

@@ -1,12 +1,15 @@
 """The command line as a user meets it: real processes, exit codes, one line for what is wrong."""
 
+import getpass
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -121,6 +124,76 @@ def test_a_read_only_root_is_refused_by_those_that_write_into_it(tmp_path, capsy
             said = said_in_one_line([verb, *REST.get(verb, ["smoke"]), "--root", tmp_path / "new"], capsys)
             assert f"{tmp_path} cannot be written to" in said
     assert "has no runs in" in said_in_one_line(["status", "smoke", "--root", tmp_path], capsys)
+
+
+def test_a_report_of_a_sweep_that_may_only_be_read_says_where_else_it_could_go(tmp_path, capsys, monkeypatch):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "suite.json").write_text(json.dumps(SUITE_JSON))
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    said = said_in_one_line(["report", "s", "--root", tmp_path], capsys)
+    assert said == f"error: --out: {tmp_path / 's' / 'report'} cannot be written to; give another folder\n"
+
+
+def test_a_home_in_a_path_is_the_users(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"has no runs in {tmp_path / 'x'};" in said_in_one_line(["status", "smoke", "--root=~/x"], capsys)
+
+
+def test_a_folder_that_takes_no_file_whatever_its_permissions_say_is_refused_as_well(capsys):
+    for verb in WRITERS:
+        said = said_in_one_line([verb, *REST.get(verb, ["smoke"]), "--root", "/proc/runs"], capsys)
+        assert "'/proc/runs' cannot be used: /proc cannot be written to" in said
+
+
+@pytest.mark.parametrize("length", [75, 76, 200])
+def test_processes_start_whatever_the_length_of_tmpdir(length, tmp_path):
+    """The name of a socket may have 107 bytes; other temporary files go where they were told to."""
+    folder = tmp_path
+    while len(str(folder)) < length - 100:
+        folder = folder / ("x" * 99)
+    folder = folder / ("y" * (length - len(str(folder)) - 1))
+    folder.mkdir(parents=True)
+    script = (
+        "import sys, tempfile\nfrom bench.launching import process\nchild = process.begin(print, 'begun')\n"
+        "child.join()\nsys.exit(child.exitcode or tempfile.gettempdir())"
+    )
+    told = os.environ | {"TMPDIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, env=told)
+    assert (done.stdout, done.stderr) == ("begun\n", f"{folder}\n")
+
+
+def test_a_user_without_a_home_and_a_name(monkeypatch, capsys, tmp_path):
+    """As in `docker run -u 12345`: libraries ask for both."""
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    for key in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.setenv(key, "")
+        monkeypatch.delenv(key)
+    assert cli.main(["data", "list", "--data", str(tmp_path)]) == 0
+    assert str(Path.home()) == f"{tempfile.gettempdir()}/skipbench-{os.getuid()}" and Path.home().is_dir()
+    assert getpass.getuser() == f"user-{os.getuid()}"
+
+
+def test_an_ascii_locale_and_a_path_that_it_cannot_spell(tiny, tmp_path):
+    """What is printed are the very bytes of the path."""
+    folder = tmp_path / "Größe 100% #1? 数据"
+    suite = shutil.copy(tiny(title="Größe"), tmp_path / "ü.yaml")
+    told = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = bench("plan", suite, "--root", folder, env=told, encoding="utf-8")
+    assert done.returncode == 0 and "12 runs" in done.stdout, done.stderr
+    assert str(folder) in bench("check", folder / "weg", "--root", folder, env=told, encoding="utf-8").stderr
+
+
+def test_make_takes_a_variable_as_one_word():
+    given = {"SUITE": "it's mine.yaml", "ROOT": "two words 100% #1 ?", "DATA": "~/d & e"}
+    words = ["make", "--dry-run", "--old-file=setup", "reproduce", "sweep", *(f"{k}={v}" for k, v in given.items())]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    where = ["--root", given["ROOT"], "--data", given["DATA"]]
+    told = [shlex.split(line)[3:] for line in done.stdout.splitlines() if "bench" in line]
+    assert told == [
+        ["run", given["SUITE"], *where],
+        *(["report", given["SUITE"], *where[:2]], ["sync", given["SUITE"], *where[:2]]),
+        ["submit", given["SUITE"], "--cluster", "slurm", *where],
+    ]
 
 
 def test_what_the_system_refuses_of_a_given_path_is_one_line_and_of_another_a_fault_of_ours(

@@ -1,5 +1,8 @@
 """The Frechet distance: known answers, torch-fidelity's own, and a cache that is keyed by digests."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +130,26 @@ def test_a_damaged_reference_is_made_again(data, extractor, tmp_path, damage):
     made = frechet.reference(store, extractor, tmp_path)
     damage(next((tmp_path / ".reference").iterdir()))
     assert frechet.reference(store, extractor, tmp_path).digest == made.digest
+
+
+def test_a_reference_is_made_once_where_it_can_be_written(data, extractor, tmp_path, monkeypatch):
+    """Of data that may only be read it is kept with the runs; of several that need it one makes it."""
+    store, made, plain = Store.open(data, "digits"), [], frechet.statistics
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".reference").touch()  # no folder can be made in its place, by root neither
+    monkeypatch.setattr(frechet, "statistics", lambda *words: made.append(1) or plain(*words))
+    with ThreadPoolExecutor(4) as pool:
+        calls = [
+            pool.submit(frechet.reference, store, extractor, tmp_path / "data", tmp_path / "runs") for _ in range(4)
+        ]
+        assert len({call.result().digest for call in calls}) == 1 and len(made) == 1
+    assert len(list((tmp_path / "runs" / ".reference").iterdir())) == 1
+    (tmp_path / "data" / ".reference").unlink()
+    (tmp_path / "runs" / ".reference").rename(tmp_path / "data" / ".reference")
+    frechet.reference(store, extractor, tmp_path / "data", tmp_path / "runs")
+    assert len(made) == 1 and not (tmp_path / "runs" / ".reference").exists()
+    with pytest.raises(OSError):
+        frechet.reference(store, extractor, Path("/dev/null"))
 
 
 def test_a_reference_under_another_key_is_made_again(data, extractor, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 
 import pytest
@@ -30,6 +33,18 @@ def test_the_newest_is_loaded_and_two_are_kept(tmp_path, log):
     state, notes = checkpoint.load(tmp_path, "h", log)
     assert state["images"] == 192 and notes == []
     assert sorted(os.listdir(tmp_path)) == ["000000000128.pt", "000000000192.pt"]
+
+
+def test_a_full_disk_is_called_that(tmp_path, monkeypatch):
+    """Torch has words of its own for it."""
+
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "replacing", lambda path: contextlib.nullcontext(Full()))
+    with pytest.raises(OSError, match="No space left on device"):
+        write(tmp_path, 64)
 
 
 def test_a_save_at_the_same_place_replaces(tmp_path, log):

@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -274,6 +275,18 @@ def test_an_address_that_leads_nowhere_is_one_line(root, uri, message):
     with pytest.raises(BadInput, match=message) as caught:
         sync.sync(root, "tiny", uri)
     assert "\n" not in str(caught.value)
+
+
+def test_an_environment_and_a_root_with_a_percent_in_their_names(bare, tmp_path):
+    """MLflow takes it for a pattern of its settings, and for the beginning of a code in an address."""
+    packages, root = tmp_path / "100% #1", tmp_path / "50%? ü"
+    packages.symlink_to(Path(pytest.__file__).parents[1])
+    shutil.copytree(bare / "tiny", root / "tiny")
+    command = [sys.executable, "-m", "bench", "sync", "tiny", "--root", str(root)]
+    told = os.environ | {"PYTHONPATH": str(packages)}
+    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 runs, 2 changed" in done.stdout, done.stderr
+    assert (root / "mlflow.db").is_file() and not (tmp_path / "50%25%3F ü").exists()
 
 
 def test_an_experiment_deleted_in_mlflow_is_one_line(root):
