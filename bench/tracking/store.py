@@ -139,6 +139,8 @@ def _failing(error: Exception) -> str:
     text = _shown(" ".join(str(error).split()))
     found = re.search(r"(?<=failed with error code )\d+|(?<=too many )\d+|\d+(?= (?:Client|Server) Error)", text)
     status = found[0] if found else None
+    if "ProxyError" in text:
+        return "cannot be reached through the proxy of this environment; name its host in no_proxy"
     if text.startswith("API request to http") or (isinstance(error, OSError) and not found):
         does = f"answers with status {status}" if status else "stopped answering"
         return f"{does}; nothing is lost, sync again when it is back"

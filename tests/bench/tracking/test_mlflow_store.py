@@ -255,6 +255,16 @@ def test_a_server_that_refuses_is_one_line_that_says_so(root, monkeypatch, statu
     assert "\n" not in str(caught.value) and "secret" not in str(caught.value) and "restore" not in str(caught.value)
 
 
+def test_a_proxy_that_is_in_the_way_is_named(root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with pytest.raises(sync.Unreachable, match="through the proxy of this environment; name its host in no_proxy"):
+            sync.sync(root, "tiny", f"http://127.0.0.1:{server.getsockname()[1]}")
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
