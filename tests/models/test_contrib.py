@@ -214,7 +214,7 @@ def test_the_example_of_the_readme_works_as_written(tree):
     suite |= {"budget": 320, "checkpoints": 1}
     suite["evaluation"] |= {"count": 3, "steps": 2}
     (tree / "mine.yaml").write_text(yaml.safe_dump(suite))
-    planned = bench(tree, "plan", "mine.yaml", "--only", f"method={method}")
+    planned = bench(tree, "plan", "mine.yaml", "--runs", "--only", f"method={method}")
     assert planned.returncode == 0 and planned.stdout.count(f"{method}-s") >= 3, planned.stderr
     trained = bench(tree, "run", "mine.yaml", "--sync-every", "0", "--workers", "1")
     assert trained.returncode == 0, trained.stderr

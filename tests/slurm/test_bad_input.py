@@ -17,8 +17,11 @@ from sweep import HERE
             "--partition=nowhere --time=10: sbatch would refuse it: invalid partition specified: nowhere",
         ),
         (("--partition", "nowhere"), "; partitions: low up to 20:00, high up to 20:00"),
-        (("--partition", "low", "--time", "30"), "--time: 30 minutes is more than the 20 that partition low allows"),
-        (("--time", "21"), "--time: 21 minutes is more than the 20 that partition low allows"),
+        (
+            ("--partition", "low", "--time", "30"),
+            "--time: 30 minutes is more than the 20 minutes that partition low allows",
+        ),
+        (("--time", "21"), "--time: 21 minutes is more than the 20 minutes that partition low allows"),
         (("--set", "budget=1"), "--set: 'budget' is a key of the suite"),
         (("--set", "walltime=1"), "--set: Unknown argument 'walltime'"),
         (("--set", "nodes=two"), "--set: "),

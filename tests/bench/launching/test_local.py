@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from beside import said_beside
 
 from bench.cli import parser as cli
 from bench.launching import local
@@ -35,16 +36,12 @@ def test_nothing_outlives_a_run_that_is_killed(tiny, tmp_path, data):
     assert len(children) > 3 and not alive, alive
 
 
-def test_a_projection_that_fails_is_said(tiny, tmp_path, capfd):
+def test_a_projection_that_fails_is_said(tiny, tmp_path):
     """And one that works ends with a last pass when it is told to."""
-    with local.synced("none", tmp_path, 1.0):
-        time.sleep(0.1)
-    assert re.fullmatch(r"error: suite: 'none' has no runs in .*\n", capfd.readouterr().err)
+    assert re.fullmatch(r"error: suite: 'none' has no runs in .*\n", said_beside("none", tmp_path, 1.0))
     suite = suite_file.load(tiny())
     SweepFolder(tmp_path, suite.name).publish(suite, plan(suite))
-    with local.synced("tiny", tmp_path, 1.0, "http://127.0.0.1:1"):
-        time.sleep(0.1)
-    said = capfd.readouterr().err
+    said = said_beside("tiny", tmp_path, 1.0, "http://127.0.0.1:1")
     assert said.count("does not answer") == 1
     assert said.endswith("sync ended with code 1; run it again with: python -m bench sync\n")
 

@@ -16,11 +16,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from beside import said_beside
 from mlflow import MlflowClient
 from projected import CELL, ROOT, by_run, content, end, free_port, histories, live, planned, serve, write
 
 from bench.errors import BadInput
-from bench.launching import local
 from bench.tracking import store as mlflow_store
 from bench.tracking import sync
 from reports.records.lease import Lease
@@ -143,7 +143,7 @@ def test_a_server_killed_in_the_middle_loses_and_duplicates_nothing(root, second
 class Slow(BaseHTTPRequestHandler):
     """Hands requests on to a server; the answer of every third comes too late, after the client has gone."""
 
-    target, late, count = 0, 3.0, 0
+    target, late, count = 0, 1.5, 0
 
     def _pass(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -178,7 +178,7 @@ class Slow(BaseHTTPRequestHandler):
 
 def test_a_slow_server_gets_nothing_twice(root, second, schema, monkeypatch):
     """A request whose answer does not come in time was done all the same; it is sent again."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     shutil.copy(schema, root / "server.db")
     Slow.target = free_port()
@@ -386,12 +386,10 @@ def test_a_fault_of_ours_in_a_database_keeps_its_traceback(root, monkeypatch):
         client.create_experiment("")
 
 
-def test_training_goes_on_without_a_database_that_cannot_be_used_after_one_line(root, capfd):
+def test_training_goes_on_without_a_database_that_cannot_be_used_after_one_line(root):
     """The watcher beside it ends: only a person can mend that."""
     version("ffffffffffff")(root / "mlflow.db")
-    with local.synced("tiny", root, 0.1):
-        time.sleep(0.1)
-    said = capfd.readouterr().err
+    said = said_beside("tiny", root, 0.1)
     assert said.startswith("sync: tracking address: sqlite:///") and said.count("\n") == 1, said
 
 

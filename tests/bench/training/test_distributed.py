@@ -167,7 +167,7 @@ def test_a_rank_restores_the_checkpoint_that_rank_0_restored(tiny, tmp_path, dat
 
 def test_a_run_moves_from_four_processes_to_one_and_back(tiny, tmp_path, data):
     """How many there are is no part of its identity: it draws the same images, and says how it was computed."""
-    settings = {"budget": 6400, "checkpoints": 50, **TWICE}
+    settings = {"budget": 3200, "checkpoints": 50, **TWICE}
     for resumes, processes in enumerate((4, 1)):
         path = tiny(processes=processes, **settings)
         run = plan(load(path))[0]

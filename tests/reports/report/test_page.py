@@ -48,7 +48,7 @@ def test_every_column_of_every_table_has_something_to_say(whole):
             texts = {row[i] for row in table.rows}
             assert column in silent or not table.rows or texts != {"–"}, (table.name, column)
     empty = {table.name for table in sections.tables(report) if not table.rows}
-    assert empty == {"measured", "growth", "growth-mean", "probed", "responses", "correlations", "failures"}
+    assert empty == {"measured", "growth", "growth-mean", "probed", "responses", "correlations", "failures", "tuning"}
 
 
 def test_every_distance_is_called_by_its_extractor(whole):
