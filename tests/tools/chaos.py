@@ -154,7 +154,8 @@ def disturb(
 ) -> tuple[Hits, int | None]:
     """Start the run again and again, each time with a signal after so many seconds, and then to its end.
 
-    Returns what hit it, and the exit code of the last process; no more is wanted once it has ended by itself.
+    Returns what hit it, and the exit code of the last process; no more is wanted once it has ended by itself. One that
+    was killed while it wrote its name into the lease holds it for some seconds more: as a coordinator does, try again.
     """
     hits: Hits = []
     for kind, seconds in wanted:
@@ -165,13 +166,19 @@ def disturb(
             assert pid is not None
             os.kill(pid, kind)
             process.join(PATIENCE)
+        if process.exitcode == Exit.HELD:
+            continue
         if process.exitcode != ENDS[kind]:  # its own end, or a fault
             process.kill()
             return hits, process.exitcode
         hits.append((NAMES[kind], hit))
-    process, _ = _start(run, root, data, tamper)
-    process.join()
-    return hits, process.exitcode
+    until = time.monotonic() + PATIENCE
+    while True:
+        process, _ = _start(run, root, data, tamper)
+        process.join()
+        if process.exitcode != Exit.HELD or time.monotonic() > until:
+            return hits, process.exitcode
+        time.sleep(1.0)
 
 
 def _warm_up() -> None:

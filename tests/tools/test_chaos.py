@@ -28,6 +28,22 @@ def test_killed_and_warned_runs_end_the_same(quick, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("storm*"))
 
 
+def test_a_lease_without_a_name_is_waited_for(quick, tmp_path, monkeypatch):
+    """What a kill leaves between the making of the file and its writing."""
+    start, killed = chaos._start, []
+
+    def begin(run, root, data, tamper=None):
+        if root.name.startswith("storm") and not killed:
+            run.folder(root).lock.parent.mkdir(parents=True)
+            run.folder(root).lock.touch()
+            killed.append(run.id)
+        return start(run, root, data, tamper)
+
+    monkeypatch.setattr(chaos, "_start", begin)
+    tally = campaign(1, tmp_path)
+    assert killed and not tally.faults and tally.of("kill") >= 1
+
+
 def test_a_run_tells_the_phase_that_it_is_in():
     phase, seen = SimpleNamespace(value=0), []
     step = chaos._telling(lambda: seen.append(phase.value), chaos.PHASES.index("step"), phase)
