@@ -19,7 +19,7 @@ from bench.runs import source_code
 from reports.records.lease import process_id
 from tests.tools.chaos import outcome
 
-STORM = int(os.environ.get("STORM", "40"))  # runs; `STORM=200 pytest tests/slurm -n 0 -k storm` for the long form
+STORM = int(os.environ.get("STORM", "24"))  # runs; `STORM=200 pytest tests/slurm -n 0 -k storm` for the long form
 
 
 def everything_done(sweep):
@@ -38,7 +38,7 @@ def test_smoke_ends_with_the_bits_of_a_local_run(sweep, tmp_path):
     pilots, comparisons, report = sweep.batches()
     assert (pilots["kind"], comparisons["kind"], report["kind"]) == ("pilots", "comparisons", "report")
     assert len(pilots["elements"]) == 2 and len(comparisons["elements"]) == 6
-    sweep.wait(600)
+    sweep.wait(1200)
     assert everything_done(sweep), sweep.log()
     assert (sweep.path / "report" / "index.html").is_file(), sweep.log()
     assert (sweep.path / "protocol.json").is_file()
