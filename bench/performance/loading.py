@@ -45,7 +45,8 @@ CASES = (
 
 @dataclass(frozen=True)
 class Reading:
-    """Images a second and seconds a batch of a rank, read as fast as can be; and the share of steps spent waiting."""
+    """Images a second of a rank, read as fast as its threads can; seconds that one of them takes for its slice of a
+    batch; and the share of steps spent waiting."""
 
     images: float
     seconds: float
@@ -66,7 +67,9 @@ def show(data: Path, steps: int) -> None:
             told = (f"{found.images:,.0f}", f"{found.seconds * 1e3:.1f}", f"{case.step * 1e3:.0f} ms")
             lines.add_row(case.dataset, source, f"{batch:,}", f"{case.ranks}", *told, f"{found.waiting:.2%}")
     console().print(lines)
-    print(f"{THREADS} threads; of {steps} batches, which one rank of so many gathers its slice of")
+    print(
+        f"one rank of so many, which gathers its slice of {steps} batches: {THREADS} threads, ms a batch of one of them"
+    )
 
 
 def measure(case: Case, root: Path, steps: int) -> tuple[int, Reading]:
@@ -80,7 +83,7 @@ def measure(case: Case, root: Path, steps: int) -> tuple[int, Reading]:
     began = time.perf_counter()
     for _ in range(steps):
         loader.rows(next(positions))
-    seconds, waited = (time.perf_counter() - began) / steps, 0.0
+    images, waited = steps * spec.batch / case.ranks / (time.perf_counter() - began), 0.0
     for _ in range(steps):
         rows: Rows | None = None  # pinned memory is kept for the next batch; giving this back takes longer
         time.sleep(case.step)
@@ -89,5 +92,8 @@ def measure(case: Case, root: Path, steps: int) -> tuple[int, Reading]:
         waited += time.perf_counter() - began
         assert rows
     loader.close()
-    share = waited / (waited + steps * case.step)
-    return spec.batch, Reading(spec.batch / case.ranks / seconds, seconds, share)
+    began = time.perf_counter()
+    for _ in range(steps):
+        batches.rows(next(positions), 0, case.ranks)
+    seconds = (time.perf_counter() - began) / steps
+    return spec.batch, Reading(images, seconds, waited / (waited + steps * case.step))
