@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import sys
@@ -27,8 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-
-from reports.records.lease import Held, Lease
+from filelock import SoftFileLease, Timeout
 
 if TYPE_CHECKING:
     from datasets.codecs import Codec
@@ -221,12 +219,13 @@ class Writer:
         self.root.mkdir(parents=True, exist_ok=True)
         if self.final.exists() and not Store.exists(self.root, self.dataset.name):
             raise ValueError(f"dataset {self.dataset.name}: {self.final} is there but has no manifest; move it away")
-        lock = self.root / f".{self.dataset.name}.lock"
+        lease = SoftFileLease(self.root / f".{self.dataset.name}.lock", lease_duration=60, thread_local=False)
         try:
-            self._owned.enter_context(Lease(lock))
-        except Held:
+            lease.acquire(timeout=0)
+        except Timeout:
             print(f"dataset {self.dataset.name}: another process prepares it in {self.root}; waiting", file=sys.stderr)
-            self._owned.enter_context(Lease(lock, wait=math.inf))
+            lease.acquire()
+        self._owned.callback(lease.release)
         if not (self.path / ".identity").is_file():  # nothing to go on with: it must not get into the store
             shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(exist_ok=True)
