@@ -12,8 +12,9 @@ from datasets.store import Dataset, Options, Store, Writer
 __all__ = ["DATASETS", "Dataset", "Options", "Store", "Writer", "get", "prepare"]
 
 DEFAULTS = Options()
-MODULES = (cifar10, celeba64, imagenet64, coco256, digits, patches, shapes, scenes)
-DATASETS: dict[str, Dataset] = {module.DATASET.name: module.DATASET for module in MODULES}
+MODULES = (celeba64, imagenet64, coco256, digits, patches, shapes, scenes)
+EACH = (cifar10.DATASET, cifar10.SMALL, *(module.DATASET for module in MODULES))
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in EACH}
 
 
 def get(name: str) -> Dataset:

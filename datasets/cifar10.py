@@ -1,4 +1,6 @@
-"""cifar10: 50,000 colour photographs, 32x32, of ten kinds of things. Unconditional, as in the paper.
+"""cifar10: 50,000 colour photographs, 32x32, of ten kinds of things, and cifar10-16, the same at half the size.
+
+Unconditional, as in the paper; the labels are kept for studies of the distance.
 
 Krizhevsky 2009. The python version holds pickles: they are read by an unpickler that can make numpy arrays and nothing
 else. The binary version gives the same images in the same order, the hub's parquet files in an order of their own.
@@ -6,6 +8,7 @@ else. The binary version gives the same images in the same order, the hub's parq
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pickle
 from pathlib import Path
@@ -27,6 +30,7 @@ ORIGINALS = Originals(
     others={r"cifar-?100": "CIFAR-100", r"trainLabels\.csv|train\.7z": "Kaggle's competition, in another order"},
 )
 PIXELS = 3 * 32 * 32
+Batch = tuple[Any, Any]  # rows of pixels and labels, as they are read
 ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 MAKERS = (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))  # of protocols 2 and 5
 ALLOWED |= {(f"numpy.{core}.{module}", name) for core in ("core", "_core") for module, name in MAKERS}
@@ -42,25 +46,35 @@ class _Arrays(pickle.Unpickler):
 
 
 def prepare(writer: Writer, options: Options) -> None:
-    """Write the images of the five training batches in their order."""
+    """Write the images of the five training batches in their order, and their labels, which no network is given."""
     path, found = ORIGINALS.find(options.source)
     forms = [[each for each in sorted(originals.by_name(found).items()) if _form(each[1]) == form] for form in READERS]
-    images = np.concatenate([_images(item) for _, item in next(filter(None, forms))])
-    writer.facts |= originals.check_count("cifar10", path, len(images), DATASET.count or 0, options.partial)
+    images, labels = map(np.concatenate, zip(*(_read(item) for _, item in next(filter(None, forms))), strict=True))
+    writer.facts |= originals.check_count(writer.dataset.name, path, len(images), DATASET.count or 0, options.partial)
+    while images.shape[1:] != writer.dataset.shape:
+        images = halved(images)
     writer.write("images", images)
+    writer.write("labels", labels)
     writer.count = len(images)
 
 
-def _pickled(content: bytes) -> Any:
+def halved(images: np.ndarray) -> np.ndarray:
+    """uint8 (n, C, H, W) at half the size: the mean of each 2x2 pixels, a half rounded up."""
+    corners = [images[..., i::2, j::2].astype(np.uint16) for i in (0, 1) for j in (0, 1)]
+    return ((sum(corners[1:], corners[0]) + 2) >> 2).astype(np.uint8)
+
+
+def _pickled(content: bytes) -> Batch:
     batch = _Arrays(io.BytesIO(content), encoding="bytes").load()
-    return batch[b"data"] if b"data" in batch else batch["data"]  # pickled again by Python 3
+    return (batch[b"data"], batch[b"labels"]) if b"data" in batch else (batch["data"], batch["labels"])  # of Python 3
 
 
-def _binary(content: bytes) -> Any:
-    return np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)[:, 1:]  # a label before each image
+def _binary(content: bytes) -> Batch:
+    rows = np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
+    return rows[:, 1:], rows[:, 0]
 
 
-def _parquet(content: bytes) -> Any:
+def _parquet(content: bytes) -> Batch:
     try:
         from pyarrow import parquet
     except ImportError:
@@ -71,7 +85,7 @@ def _parquet(content: bytes) -> Any:
     images = [originals.to_array(originals.decode(cell["bytes"])) for cell in table["img"].to_pylist()]
     if wrong := {image.shape for image in images} - {DATASET.shape}:
         raise ValueError(f"images of {min(wrong)}, expected {DATASET.shape}")
-    return np.reshape(images, (-1, PIXELS))
+    return np.reshape(images, (-1, PIXELS)), table["label"].to_pylist()
 
 
 READERS = {"": _pickled, ".bin": _binary, ".parquet": _parquet}
@@ -81,17 +95,17 @@ def _form(item: Item) -> str:
     return Path(item.name).suffix.lower()
 
 
-def _images(item: Item) -> np.ndarray:
-    """uint8 (n, 3, 32, 32) of one batch."""
+def _read(item: Item) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (n, 3, 32, 32) and int64 (n,) of one batch."""
     content, where = item.read(), f"{item.path}: {Path(item.name).name} is no batch of CIFAR-10"
     try:
-        data = READERS[_form(item)](content)
-        found = (str(data.dtype), *data.shape[1:])
+        data, kinds = READERS[_form(item)](content)
+        found, labels = (str(data.dtype), *data.shape[1:]), np.array(kinds, np.int64).reshape(len(data))
     except Exception as error:  # a pickle of something else, or a damaged one, raises what it likes
         raise ValueError(f"{where} ({' '.join(str(error).split())})") from None
     if found != ("uint8", PIXELS):
         raise ValueError(f"{where} (rows of {found[1:]} {found[0]}, expected {PIXELS} uint8)")
-    return np.ascontiguousarray(data).reshape(-1, *DATASET.shape)
+    return np.ascontiguousarray(data).reshape(-1, *DATASET.shape), labels
 
 
 def download(folder: Path) -> None:
@@ -104,3 +118,6 @@ def download(folder: Path) -> None:
 
 ABOUT, RECIPE = "CIFAR-10, 50,000 training images", "the five training batches in order; no crop, no resize"
 DATASET = Dataset("cifar10", (3, 32, 32), ABOUT, RECIPE, prepare, ORIGINALS.words, count=50_000, download=download)
+SMALL = dataclasses.replace(
+    DATASET, name="cifar10-16", shape=(3, 16, 16), about=f"{ABOUT} at 16x16", recipe=f"{RECIPE}; mean of 2x2 pixels"
+)

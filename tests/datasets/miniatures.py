@@ -34,13 +34,17 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def cifar10(folder: Path, per_batch: int = 4) -> np.ndarray:
-    """cifar-10-python.tar.gz with five training batches and the test batch; returns the training images."""
+    """cifar-10-python.tar.gz with five training batches and the test batch; returns the training images.
+
+    Image k is of kind k modulo 10.
+    """
     bits = np.random.default_rng(0)
     images = bits.integers(0, 256, (5 * per_batch, 3072), dtype=np.uint8)
+    labels = np.arange(len(images)) % 10
     with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
         for i in range(5):
-            part = images[i * per_batch : (i + 1) * per_batch]
-            content = {b"batch_label": b"training", b"labels": [0] * per_batch, b"data": part, b"filenames": [b"a.png"]}
+            part = slice(i * per_batch, (i + 1) * per_batch)
+            content = {b"batch_label": b"training", b"labels": labels[part].tolist(), b"data": images[part]}
             add(archive, f"cifar-10-batches-py/data_batch_{i + 1}", pickle.dumps(content, protocol=2))
         add(archive, "cifar-10-batches-py/test_batch", pickle.dumps({b"data": images[:1]}, protocol=2))
     return images.reshape(-1, 3, 32, 32)

@@ -239,7 +239,7 @@ def test_a_compressed_tar_that_memory_does_not_hold_is_refused(source, tmp_path,
 # CIFAR-10
 
 
-def cifar10_parquet(path, images, columns=("img", "label")):
+def cifar10_parquet(path, images, kinds, columns=("img", "label")):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -249,7 +249,7 @@ def cifar10_parquet(path, images, columns=("img", "label")):
         return {"bytes": out.getvalue(), "path": None}
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pyarrow.table(dict(zip(columns, ([*map(png, images)], [0] * len(images)), strict=True))), path)
+    parquet.write_table(pyarrow.table(dict(zip(columns, ([*map(png, images)], kinds), strict=True))), path)
 
 
 @pytest.mark.parametrize(
@@ -279,19 +279,21 @@ def test_forms_of_cifar10(source, tmp_path, form):
         binary.mkdir()
         for i, part in enumerate(np.split(images.reshape(-1, 3072), 5) if form == "binary" else ()):
             (binary / f"data_batch_{i + 1}.{'BIN' if i else 'bin'}").write_bytes(
-                b"".join(b"\7" + row.tobytes() for row in part)
+                b"".join(bytes([(4 * i + k) % 10]) + row.tobytes() for k, row in enumerate(part))
             )
         if form == "parquet":
             binary.rmdir()
             for k, part in enumerate(np.split(images, 2)):
-                cifar10_parquet(source / "plain_text" / f"train-0000{k}-of-00002.parquet", part)
-            cifar10_parquet(source / "plain_text" / "test-00000-of-00001.parquet", images[:1])
+                kinds = [*range(10)]
+                cifar10_parquet(source / "plain_text" / f"train-0000{k}-of-00002.parquet", part, kinds)
+            cifar10_parquet(source / "plain_text" / "test-00000-of-00001.parquet", images[:1], [0])
     else:
         shutil.rmtree(folder)
         name = {"a copy": "cifar-10-python (1).tar.gz", "tar": "cifar-10-python.tar", "bz2": "cifar-10-python.tar.bz2"}
         turned = {"a copy": content, "tar": gzip.decompress(content), "bz2": bz2.compress(gzip.decompress(content))}
         (source / name[form]).write_bytes(turned[form])
-    assert np.array_equal(prepare("cifar10", given, tmp_path).images, images)
+    store = prepare("cifar10", given, tmp_path)
+    assert np.array_equal(store.images, images) and store.labels.tolist() == [*range(10)] * 2
 
 
 @pytest.mark.parametrize(
@@ -299,7 +301,7 @@ def test_forms_of_cifar10(source, tmp_path, form):
     [(("img", "fine_label"), 32, "columns img, fine_label"), (("img", "label"), 28, "images of (3, 28, 28)")],
 )
 def test_a_parquet_file_of_something_else_is_refused(source, tmp_path, columns, size, said):
-    cifar10_parquet(source / "train-00000-of-00001.parquet", np.zeros((2, 3, size, size), np.uint8), columns)
+    cifar10_parquet(source / "train-00000-of-00001.parquet", np.zeros((2, 3, size, size), np.uint8), [0, 0], columns)
     message = refused("cifar10", source, tmp_path)
     assert "train-00000-of-00001.parquet is no batch of CIFAR-10" in message and said in message
 

@@ -56,6 +56,13 @@ def test_cifar10_from_the_archive_and_from_the_folder(source, tmp_path):
     assert prepare("cifar10", folder, tmp_path / "b").digest == packed.digest
 
 
+def test_cifar10_at_half_the_size(source, tmp_path):
+    images = miniatures.cifar10(source).reshape(20, 3, 16, 2, 16, 2)
+    store = prepare("cifar10-16", source, tmp_path)
+    assert store.shape == (3, 16, 16) and store.labels.tolist() == [*range(10)] * 2
+    assert np.array_equal(store.images, np.floor(images.mean((3, 5)) + 0.5))
+
+
 def test_cifar10_reads_old_numpys_names(source, tmp_path):
     """The published pickles name numpy.core.multiarray; what we pickle today names numpy._core."""
     images = miniatures.cifar10(source)
