@@ -101,7 +101,9 @@ def train(images: Tensor, labels: Tensor, epochs: int = EPOCHS) -> tuple[Classif
             loss.backward()
             optimizer.step()
             schedule.step()
-        print(f"epoch {epoch + 1} of {epochs}: {accuracy(model, x[seen:], labels[seen:]):.1%} of the others", flush=True)
+        print(
+            f"epoch {epoch + 1} of {epochs}: {accuracy(model, x[seen:], labels[seen:]):.1%} of the others", flush=True
+        )
     return model, accuracy(model, x[seen:], labels[seen:])
 
 

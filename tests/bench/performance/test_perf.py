@@ -108,7 +108,7 @@ def test_the_peak_of_memory_is_that_of_the_work_alone():
 
 
 def test_the_document_says_what_the_table_of_defaults_holds():
-    text = (ROOT / "docs/speed.md").read_text()
+    text = (ROOT / "docs/gpu-and-speed.md").read_text()
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
     ]
@@ -119,8 +119,8 @@ def test_the_document_says_what_the_table_of_defaults_holds():
 
 
 def test_every_command_of_the_document_parses():
-    """The verbs and options of `python -m bench` that docs/speed.md names exist."""
-    commands = re.findall(r"python -m bench (perf [^`#\n]+)", (ROOT / "docs/speed.md").read_text())
+    """The verbs and options of `python -m bench` that docs/gpu-and-speed.md names exist."""
+    commands = re.findall(r"python -m bench (perf [^`#\n]+)", (ROOT / "docs/gpu-and-speed.md").read_text())
     assert len(commands) >= 3
     for command in commands:
         parser().parse_args(command.split())

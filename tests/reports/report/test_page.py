@@ -42,7 +42,7 @@ def test_everything_is_written(whole):
 def test_every_column_of_every_table_has_something_to_say(whole):
     """An expression that names nothing would be a column of dashes."""
     report = tree.decode(whole / "report" / "report.json")
-    silent = {"missing", "diverged", "one dataset left out", "runs", "figures from outside"}
+    silent = {"one dataset left out", "runs", "figures from outside"}
     for table in sections.tables(report):
         for i, column in enumerate(table.header):
             texts = {row[i] for row in table.rows}
@@ -160,7 +160,7 @@ def test_seeds_are_named_as_seeds(tmp_path):
     report = synthetic.built(tmp_path, {"constant": 1.2}, cells=("digits/uvit-xs",), edit=edit)
     found = sections.table(report, "details")
     row = dict(zip(found.header, found.rows[0], strict=True))
-    assert row["missing"] == "seeds 2, 4" and row["diverged"] == "–"
+    assert row["lost"] == "seeds 2, 4, –"
     with pytest.raises(ValueError, match="table: 'nothing' is unknown; choose from measured, measures, growth"):
         sections.table(report, "nothing")
 
