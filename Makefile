@@ -12,7 +12,7 @@ BENCH   = .venv/bin/python -m bench
 Q       = '$(subst ','\'',$($1))'
 FAST    = tests/bench/planning/test_suite.py tests/bench/planning/test_plan.py tests/bench/runs tests/bench/diffusion tests/reports/records tests/reports/analysis
 
-.PHONY: gpu help setup reproduce smoke check test ui perf lock latent calibrate tables chaos sweep test-slurm
+.PHONY: gpu help setup reproduce score smoke check test ui perf lock latent calibrate tables chaos sweep test-slurm
 
 help:       ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -36,6 +36,9 @@ reproduce: setup  ## train SUITE (quick) and write its report; the same command 
 	$(BENCH) run $(call Q,SUITE) --root $(call Q,ROOT) --data $(call Q,DATA)
 	$(BENCH) report $(call Q,SUITE) --root $(call Q,ROOT)
 	$(BENCH) sync $(call Q,SUITE) --root $(call Q,ROOT)
+
+score: setup  ## train METHOD='halved(factor=0.7)' beside SUITE (quick), and say its verdict
+	$(BENCH) run $(call Q,SUITE) --arm $(call Q,METHOD) --root $(call Q,ROOT) --data $(call Q,DATA)
 
 smoke:      ## the same for the suite smoke, in two minutes
 	@$(MAKE) --no-print-directory reproduce SUITE=smoke

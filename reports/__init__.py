@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reports.analysis.curves import Crossing, Curve, crossing
     from reports.analysis.pooling import Pooled, pool
     from reports.report.checks import failed, unfinished
-    from reports.report.output import agreement, check, load, missing, progress, write
+    from reports.report.output import agreement, check, load, missing, progress, verdicts, write
     from reports.report.sweeps import compare_sweeps
 
 _HOMES = {
@@ -33,12 +33,12 @@ _HOMES = {
     "analysis.curves": ("Crossing", "Curve", "crossing"),
     "analysis.pooling": ("Pooled", "pool"),
     "report.checks": ("failed", "unfinished"),
-    "report.output": ("agreement", "check", "load", "missing", "progress", "write"),
+    "report.output": ("agreement", "check", "load", "missing", "progress", "verdicts", "write"),
     "report.sweeps": ("compare_sweeps",),
 }
 __all__ = [
     "Comparison", "Crossing", "Curve", "Pooled", "agreement", "check", "compare", "compare_sweeps", "crossing",
-    "failed", "load", "missing", "pool", "progress", "unfinished", "write",
+    "failed", "load", "missing", "pool", "progress", "unfinished", "verdicts", "write",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from bench.cli.console import console, table
 from bench.launching import slurm
 from bench.launching.sweep_folder import SweepFolder
 from reports.records.run_folder import RunFolder, State
-from reports.records.suite_records import Listed, read_result, read_suite
+from reports.records.suite_records import Listed, read_result, read_suite, widest
 
 
 def show(root: Path, name: str, watch: float | None = None) -> None:
@@ -39,7 +39,8 @@ def show(root: Path, name: str, watch: float | None = None) -> None:
 
 def _look(sweep: SweepFolder, unfinished: bool = False) -> tuple[Table, str, bool]:
     """The table (of what is not done, if so asked), a line of counts, and whether every run is done."""
-    suite = read_suite(sweep.path.parent, sweep.path.name)
+    root, name = sweep.path.parent, sweep.path.name
+    suite = read_suite(root, name, widest(root, name))
     budgets = {cell.name: int(cell.budget) for cell in suite.cells}
     jobs = slurm.of_runs(sweep)
     rows = table("run", "role", "state", right=("images", "last distance", "left"))

@@ -34,8 +34,8 @@ def run(o: argparse.Namespace) -> int:
 
     suite = suite_file.load(o.suite)
     if not o.dry_run:
-        return local.run(suite, o.root, o.data, o.only, o.workers, o.sync_every)
-    everything = plan.plan(suite)
+        return local.run(suite, o.root, o.data, o.only, o.workers, o.sync_every, o.arm or ())
+    everything = plan.plan(suite_file.with_arms(suite, o.arm or ()))
     for run in plan.with_pilots(everything, plan.select(everything, o.only)):
         print(f"{run.folder(o.root).state():8}  {run.id}")
     return 0

@@ -95,10 +95,10 @@ def train(images: Tensor, labels: Tensor, epochs: int = EPOCHS) -> tuple[Classif
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * steps)
     for epoch in range(epochs):
-        for rows in torch.randperm(seen)[: steps * BATCH].split(BATCH):
+        for rows in torch.split(torch.randperm(seen)[: steps * BATCH], BATCH):
             loss = F.cross_entropy(model(augmented(x[rows])), labels[rows], label_smoothing=0.1)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         print(
@@ -118,7 +118,7 @@ def augmented(x: Tensor) -> Tensor:
 def accuracy(model: Classifier, x: Tensor, labels: Tensor) -> float:
     """Share of images whose kind has the largest logit."""
     model.eval()
-    found = torch.cat([model(part).argmax(1) for part in x.split(500)])
+    found = torch.cat([model(part).argmax(1) for part in torch.split(x, 500)])
     model.train()
     return float((found == labels).float().mean())
 

@@ -7,7 +7,7 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,24 +16,42 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 import datasets
+import reports
 from bench.errors import BadInput
 from bench.launching.coordinator import Coordinator
 from bench.launching.process import begin
 from bench.launching.sweep_folder import SweepFolder
 from bench.planning.plan import plan, select, with_pilots
 from bench.planning.suite import SuiteFile
+from bench.planning.suite_file import with_arms
 from bench.runs.run_spec import Run
 from datasets.parallel import cores, leave_with_parent
 from reports.records.event_log import read_events
 from reports.records.run_folder import State
+from reports.records.suite_records import OWN, WITH_ARMS
 
 
-def run(suite: SuiteFile, root: Path, data: Path, only: str | None, workers: int | None, sync_every: float) -> int:
-    """Train what is missing; returns 0, 1 if a run failed, 2 after bad input. The same call resumes."""
+def run(
+    suite: SuiteFile,
+    root: Path,
+    data: Path,
+    only: str | None,
+    workers: int | None,
+    sync_every: float,
+    arms: Sequence[str] = (),
+) -> int:
+    """Train what is missing; returns 0, 1 if a run failed, 2 after bad input. The same call resumes.
+
+    arms: added to the suite's own and to those of earlier calls. They get a report in which they stand beside these.
+    """
+    if arms:
+        own, suite = suite, with_arms(suite, [*SweepFolder(root, suite.name).added_arms(), *arms])
     everything = plan(suite)
     wanted = with_pilots(everything, select(everything, only))
     slots = devices(suite, workers) if suite.device == "cuda" else None
-    prepare(suite, everything, wanted, root, data)
+    if arms:
+        prepare(own, plan(own), [], root, data)
+    prepare(suite, everything, wanted, root, data, WITH_ARMS if arms else OWN)
     for one in wanted:
         one.folder(root).forget_failure()
     left = sum(not one.folder(root).is_done() for one in wanted)
@@ -58,10 +76,15 @@ def run(suite: SuiteFile, root: Path, data: Path, only: str | None, workers: int
     for name, state in undone.items():
         why = "failed, see its error.json" if state is State.FAILED else "not done"
         print(f"  {name}: {why}", file=sys.stderr)
+    if arms:
+        page = reports.write(root, suite.name, listing=WITH_ARMS)
+        print(*reports.verdicts(root, suite.name), f"report: {page}", sep="\n")
     return code
 
 
-def prepare(suite: SuiteFile, everything: list[Run], wanted: list[Run], root: Path, data: Path) -> None:
+def prepare(
+    suite: SuiteFile, everything: list[Run], wanted: list[Run], root: Path, data: Path, listing: str = OWN
+) -> None:
     """Before anything starts: the data is there, no folder belongs to another configuration, no log is broken."""
     sweep = SweepFolder(root, suite.name)
     sweep.check_version()
@@ -73,7 +96,7 @@ def prepare(suite: SuiteFile, everything: list[Run], wanted: list[Run], root: Pa
             folder.ensure_config(one.config)
         if folder.events.is_file() and not folder.is_done():
             read_events(folder.path, live=True)
-    sweep.publish(suite, everything)
+    sweep.publish(suite, everything, listing)
 
 
 def default_workers(suite: SuiteFile) -> int:

@@ -1,6 +1,6 @@
 """The folder of a suite's runs: what belongs to it, its frozen target bands, and the jobs that were submitted.
 
-ROOT/SUITE/suite.json        cells, arms, seeds and runs
+ROOT/SUITE/suite.json        cells, arms, seeds and runs; arms.json: the same with the arms that were added
 ROOT/SUITE/protocol.json     target bands, frozen from the pilots before the first comparison starts
 ROOT/SUITE/submitted.json    batches of jobs
 """
@@ -19,7 +19,17 @@ from reports.analysis import bands
 from reports.records.files import read_json, write_json
 from reports.records.lease import Held, Lease
 from reports.records.reading import PROTOCOL
-from reports.records.suite_records import CellRecord, Listed, SeedsRecord, SuiteRecord, read_bands, read_suite
+from reports.records.suite_records import (
+    OWN,
+    WITH_ARMS,
+    CellRecord,
+    Listed,
+    SeedsRecord,
+    SuiteRecord,
+    read_bands,
+    read_suite,
+    widest,
+)
 
 # Seeds in suite.json, and the role of their runs; those that a user chooses come first.
 SEEDS = {"paired": "paired", "pilots": "pilot", "tuning": "tuning", "null": "null", "floor": "floor"}
@@ -54,7 +64,14 @@ class SweepFolder:
         others = [batch for batch in self.batches() if batch["batch"] != mark]
         write_json(self.submitted, [*others, *instead])
 
-    def publish(self, suite: SuiteFile, runs: list[Run]) -> None:
+    def added_arms(self) -> list[str]:
+        """The labels of the arms that were added to the suite's own."""
+        if widest(self.path.parent, self.path.name) == OWN:
+            return []
+        own, more = (read_suite(self.path.parent, self.path.name, listing).arms for listing in (OWN, WITH_ARMS))
+        return [arm for arm in more if arm not in own]
+
+    def publish(self, suite: SuiteFile, runs: list[Run], listing: str = OWN) -> None:
         """Write suite.json. BadInput if seeds changed after a run has begun: that would be choosing the result."""
         found = {key: [run.spec.seed for run in runs if run.role == role] for key, role in SEEDS.items()}
         seeds = SeedsRecord(**{key: tuple(dict.fromkeys(those)) for key, those in found.items()})
@@ -75,7 +92,7 @@ class SweepFolder:
         arms = dict.fromkeys(run.label for run in runs if run.role == "paired")
         content: dict[str, Any] = {key: getattr(suite, key) for key in ("title", "scale", "baseline", "trial")}
         content |= {"arms": tuple(arms), "cells": tuple(dict.fromkeys(cells)), "runs": tuple(listed)}
-        write_json(self.suite, asdict(SuiteRecord(PROTOCOL, suite.name, seeds=seeds, **content)))
+        write_json(self.path / listing, asdict(SuiteRecord(PROTOCOL, suite.name, seeds=seeds, **content)))
 
     def freeze(self, everything: Iterable[Run]) -> bool:
         """Whether comparisons may start: the bands are frozen, now if all pilots are done, or the suite has none."""

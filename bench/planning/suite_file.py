@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,17 @@ def load(name: str) -> SuiteFile:
     for fault in _faults(suite):
         raise BadInput(f"{path}: {fault}")
     return suite
+
+
+def with_arms(suite: SuiteFile, arms: Iterable[str]) -> SuiteFile:
+    """The suite with arms added to its own; BadInput, one line, for one that does not exist or is one of these."""
+    try:
+        added = list(dict.fromkeys(label(arm) for arm in arms))
+    except ValueError as error:
+        raise BadInput(f"--arm: {error}") from None
+    if own := set(added) & {label(arm) for arm in suite.arms}:
+        raise BadInput(f"--arm: {min(own)!r} is an arm of {suite.name} already; leave it out")
+    return suite.model_copy(update={"arms": [*suite.arms, *added]})
 
 
 def read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from bench.tracking.store import NAME, NOTE, Experiment, Unreachable, default_ur
 from reports.records.event_log import number, read_events
 from reports.records.files import read_json
 from reports.records.run_folder import RunFolder, State
-from reports.records.suite_records import CellRecord, read_bands, read_suite
+from reports.records.suite_records import CellRecord, read_bands, read_suite, widest
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param
@@ -69,7 +69,7 @@ def sync(root: Path, suite: str, uri: str | None = None, stop: Sequence[int] = (
     an address that leads nowhere or holds another sweep of that name; its subclass Unreachable: a later pass may go on.
     ValueError, one line: the folder is broken, or of another protocol version.
     """
-    folder, content = Path(root) / suite, read_suite(root, suite)
+    folder, content = Path(root) / suite, read_suite(root, suite, widest(root, suite))
     read_bands(folder / "protocol.json")
     with store.one_writer(root, stop) as lease, store.connect(uri or default_uri(root)) as client:
         experiment = store.open_experiment(client, content, root)

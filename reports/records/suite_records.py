@@ -1,6 +1,7 @@
 """A suite as it lies on the disk: what belongs to it, its frozen bands, and the results of the runs that have begun.
 
-ROOT/SUITE/suite.json says what belongs to it, ROOT/SUITE/protocol.json holds the bands; of runs see `run_folder`.
+ROOT/SUITE/suite.json says what belongs to it, arms.json the same with the arms that `run --arm` has added;
+ROOT/SUITE/protocol.json holds the bands; of runs see `run_folder`.
 Works on folders copied from anywhere.
 """
 
@@ -19,6 +20,7 @@ from reports.records.reading import PROTOCOL, summarize
 from reports.records.run_folder import RunFolder
 
 GO_ON = "move the folder away or use another --root, then run the suite again"
+OWN, WITH_ARMS = "suite.json", "arms.json"  # which lists what: the suite, and the suite with added arms
 Kind = TypeVar("Kind")
 Role = Literal["pilot", "paired", "null", "floor", "tuning"]
 
@@ -152,6 +154,7 @@ class Records:
     suite: SuiteRecord
     frozen: dict[str, Any]
     results: dict[str, Result]
+    listing: str = OWN
 
     @property
     def folder(self) -> Path:
@@ -179,20 +182,25 @@ class Records:
         return [self.results[run.run] for run in self.listed(cell, role, method) if run.run in self.results]
 
 
-def read_suite(root: Path | str, suite: str) -> SuiteRecord:
+def read_suite(root: Path | str, suite: str, listing: str = OWN) -> SuiteRecord:
     """What belongs to a suite; ValueError, one line, if it is not there, broken, or of another protocol version."""
-    path = Path(root) / suite / "suite.json"
+    path = Path(root) / suite / listing
     if not path.is_file():
         raise ValueError(f"suite: {suite!r} has no runs in {root}; start it with: python -m bench run {suite}")
     return replace(parse(SuiteRecord, versioned(path), path), suite=suite)
 
 
-def read(root: Path | str, suite: str) -> Records:
+def widest(root: Path | str, suite: str) -> str:
+    """The listing that names every run of the folder."""
+    return WITH_ARMS if (Path(root) / suite / WITH_ARMS).is_file() else OWN
+
+
+def read(root: Path | str, suite: str, listing: str = OWN) -> Records:
     """Read a whole suite, its runs too; ValueError, one line, as `read_suite`."""
-    folder, whole = Path(root) / suite, read_suite(root, suite)
+    folder, whole = Path(root) / suite, read_suite(root, suite, listing)
     frozen = read_bands(folder / "protocol.json")
     results = {run.run: result for run in whole.runs if (result := read_result(RunFolder(folder / run.run), run))}
-    return Records(Path(root), whole, frozen, results)
+    return Records(Path(root), whole, frozen, results, listing)
 
 
 def with_baseline(records: Records, method: str | None) -> Records:

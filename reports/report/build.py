@@ -14,7 +14,7 @@ from pandas import DataFrame, concat
 from reports.analysis.planning import ALPHA
 from reports.records.reading import short
 from reports.records.run_folder import RunFolder
-from reports.records.suite_records import CellRecord, Listed, Records, Result
+from reports.records.suite_records import OWN, CellRecord, Listed, Records, Result
 from reports.report import checks, claims, compared, reference, sentences, tree, tuning
 from reports.report.stability import stability
 
@@ -61,7 +61,7 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
         correlations=correlations,
         made=made(records),
     )
-    if own_baseline:
+    if own_baseline and records.listing == OWN:
         report = replace(report, reference=reference.agreement(report))
     return sentences.complete(report)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.records.suite_records import Records, read, with_baseline
+from reports.records.suite_records import OWN, WITH_ARMS, Records, read, with_baseline
 from reports.report import checks, formats
 from reports.report.build import build, cell_row, run_row
 from reports.report.tree import CellRow
@@ -18,22 +18,39 @@ if TYPE_CHECKING:
 COLUMNS = ["run", "dataset", "backbone", "method", "seed", "role"]  # of a listed run
 COLUMNS += ["status", "images", "final_fid", "seconds", "params", "flops"]  # of its result
 
+REPORTS = {OWN: "report", WITH_ARMS: "report-arms"}  # folders
 
-def write(root: Path | str, suite: str, out: Path | str | None = None, baseline: str | None = None) -> Path | None:
+
+def write(
+    root: Path | str, suite: str, out: Path | str | None = None, baseline: str | None = None, listing: str = OWN
+) -> Path | None:
     """Write report.json, index.html, report.md, tables/ (md, tex, csv) and figures/ (svg) to `out`; returns index.html.
 
-    out: by default ROOT/SUITE/report. baseline: another arm to compare with. A part of a suite gives a report of that
-    part. ValueError if no run has begun; None if that is because they failed.
+    out: by default ROOT/SUITE/report, for a listing with added arms report-arms. baseline: another arm to compare with.
+    A part of a suite gives a report of that part. ValueError if no run has begun; None if that is because they failed.
     """
     from reports.report import page  # figures take a second to import, which `check` and `load` need not wait for
 
-    own = read(root, suite)
+    own = read(root, suite, listing)
     if not own.results and checks.failed(root, suite):
         return None
     if not own.results:
         raise ValueError(f"suite: {suite!r} has no run in {root} yet; start it with: python -m bench run {suite}")
     records = with_baseline(own, baseline)
-    return page.write(build(records, records is own), records, Path(out) if out else own.folder / "report")
+    return page.write(build(records, records is own), records, Path(out) if out else own.folder / REPORTS[listing])
+
+
+def verdicts(root: Path | str, suite: str) -> list[str]:
+    """One line per added arm: its speedup over all cells, the verdict, and what is missing."""
+    records = read(root, suite, WITH_ARMS)
+    added, report = set(records.suite.arms) - set(read(root, suite).suite.arms), build(records)
+    pools = {pool.method: pool for pool in report.pooled if pool.method in added}
+    return [
+        f"{method}: {formats.interval(pool.result)}, {formats.scaled(pool.result.verdict, report.scale)}"
+        if pool.result
+        else f"{method}: {pool.withheld}"
+        for method, pool in pools.items()
+    ]
 
 
 def load(root: Path | str, suite: str) -> DataFrame:

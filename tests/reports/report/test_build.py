@@ -202,6 +202,21 @@ def test_half_a_suite_is_a_report(tmp_path):
     assert set(reports.load(tmp_path, "s").status) == {"complete", "missing"}
 
 
+def test_the_verdicts_of_added_arms(tmp_path):
+    """Each by its own line; the level counts all arms, and the suite's own report knows nothing of them."""
+    folder = synthetic.suite(tmp_path, {"constant": 1.0, "inv_sqrt2": 1.6})
+    whole = json.loads((folder / "suite.json").read_text())
+    (folder / "arms.json").write_text(json.dumps(whole))
+    runs = [run for run in whole["runs"] if run["method"] != "inv_sqrt2"]
+    (folder / "suite.json").write_text(json.dumps(whole | {"arms": ["none", "constant"], "runs": runs}))
+    (line,) = reports.verdicts(tmp_path, "s")
+    assert re.fullmatch(r"inv_sqrt2: 1\.\d\dx \[.*\], faster at mini scale", line)
+    page = reports.write(tmp_path, "s", listing="arms.json")
+    assert (
+        page == folder / "report-arms" / "index.html" and "inv_sqrt2" not in reports.load(tmp_path, "s").method.values
+    )
+
+
 def test_where_a_usable_cell_has_no_pair_no_other_gives_the_number(tmp_path):
     """And what has points in a cell is not called untested."""
 
