@@ -33,10 +33,16 @@ def sinusoid(timesteps: Tensor, width: int, sine_first: bool = False, closed: bo
     return F.pad(torch.cat(parts, dim=-1), (0, width % 2))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of queries (B, L, C) over keys and values (B, M, C), scaled by 1/sqrt(C / heads)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, fp32: bool = False) -> Tensor:
+    """Multi-head attention of queries (B, L, C) over keys and values (B, M, C), scaled by 1/sqrt(C / heads).
+
+    fp32: softmax(q k^T) v in fp32, as in the published code; otherwise in the type that autocast gives it.
+    """
     q, k, v = (torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    if not fp32:
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    with torch.autocast(q.device.type, enabled=False):
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).transpose(1, 2).flatten(2)
 
 
 class Recomputed(nn.Module):

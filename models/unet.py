@@ -98,6 +98,8 @@ class ResBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Self-attention over all positions; text, if any, joins as further keys and values (GLIDE, arXiv 2112.10741)."""
 
+    fp32_attention = False
+
     def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
         self.heads = config.heads
@@ -111,7 +113,7 @@ class AttentionBlock(nn.Module):
         if self.context is not None:
             more_k, more_v = self.context(context).chunk(2, dim=-1)
             k, v = torch.cat([more_k, k], dim=1), torch.cat([more_v, v], dim=1)
-        h = self.proj(attend(q, k, v, self.heads)).transpose(1, 2).reshape(x.shape)
+        h = self.proj(attend(q, k, v, self.heads, self.fp32_attention)).transpose(1, 2).reshape(x.shape)
         return scaling.residual(x, h)
 
 

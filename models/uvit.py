@@ -62,6 +62,8 @@ class UViTConfig(Config):
 class Attention(nn.Module):
     """Self-attention; qkv in the order (K, heads, width), no bias on it."""
 
+    fp32_attention = False
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -70,7 +72,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        out: Tensor = self.proj(attend(q, k, v, self.heads))
+        out: Tensor = self.proj(attend(q, k, v, self.heads, self.fp32_attention))
         return out
 
 

@@ -20,17 +20,18 @@ def set_up(spec: RunSpec) -> torch.device:
     torch.backends.cudnn.allow_tf32 = spec.tf32
     torch.backends.cudnn.benchmark = spec.cudnn_benchmark
     for kernel, name in {"flash": "flash", "efficient": "mem_efficient", "math": "math", "cudnn": "cudnn"}.items():
-        getattr(torch.backends.cuda, f"enable_{name}_sdp")(spec.attention in ("auto", kernel))
+        getattr(torch.backends.cuda, f"enable_{name}_sdp")(spec.attention in ("auto", "fp32", kernel))
     return torch.device(spec.device)
 
 
 def prepare(model: Backbone, spec: RunSpec, checkpointing: bool = False) -> Backbone:
-    """Give a network its memory layout and recomputation, in place; returns it."""
+    """Give a network its memory layout, its attention's precision and recomputation, in place; returns it."""
     if spec.channels_last:
         model.to(memory_format=torch.channels_last)
-    for module in model.modules():
-        if hasattr(module, "recompute"):
-            setattr(module, "recompute", checkpointing)  # noqa: B010
+    for name, value in {"recompute": checkpointing, "fp32_attention": spec.attention == "fp32"}.items():
+        for module in model.modules():
+            if hasattr(module, name):
+                setattr(module, name, value)
     return model
 
 

@@ -126,7 +126,8 @@ class Recipe(Strict):
 
     dropout: None for the backbone's own. unconditional: share of captions that the empty prompt replaces in training.
     tf32, attention, cudnn_benchmark: how a GPU multiplies in fp32, which attention kernel it takes ("auto": torch's
-    choice), and whether it times convolutions to choose among them.
+    choice; "fp32": the same, with softmax(QK^T)V in fp32 also under bf16, as in the published code), and whether it
+    times convolutions to choose among them.
     """
 
     budget: Positive
@@ -141,7 +142,7 @@ class Recipe(Strict):
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["fp32", "bf16"] | None = None
     tf32: bool = False
-    attention: Literal["auto", "flash", "efficient", "math"] = "auto"
+    attention: Literal["auto", "flash", "efficient", "math", "fp32"] = "auto"
     cudnn_benchmark: bool = False
     compile: bool | None = None
     channels_last: bool | None = None

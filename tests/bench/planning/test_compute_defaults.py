@@ -56,6 +56,27 @@ def test_a_choice_agrees_with_plain_fp32_over_twenty_steps(tiny, tmp_path, data,
     assert (other != plain) is (bound > 0)  # the choice was taken
 
 
+@pytest.mark.parametrize("attention", ["auto", "fp32"])
+@pytest.mark.parametrize("backbone", ["uvit-xs", "unet-xs"])
+def test_attention_is_in_fp32_under_bf16_where_the_suite_says_so(tiny, tmp_path, data, backbone, attention):
+    """Of every layer in a training step: what goes into `proj` is the plain softmax of what comes out of `qkv`."""
+    cells = [{"dataset": "digits", "backbone": backbone}]
+    run = plan(load(tiny(cells=cells, precision="bf16", attention=attention)))[0]
+    trainer, seen = trainer_of(run, tmp_path / "a", data), []
+
+    @torch.autocast("cpu", enabled=False)
+    def check(layer, before, mixed):
+        q, k, v = (x.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for x in before.float().chunk(3, dim=-1))
+        plain = ((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v).transpose(1, 2).flatten(2)
+        seen.append((mixed.dtype, torch.allclose(mixed.float(), plain, rtol=1e-5, atol=1e-6)))
+
+    for layer in [module for module in trainer.model.modules() if hasattr(module, "qkv")]:
+        layer.qkv.register_forward_hook(lambda qkv, _, out: setattr(qkv, "seen", out.detach()))
+        layer.proj.register_forward_pre_hook(lambda _, x, layer=layer: check(layer, layer.qkv.seen, x[0].detach()))
+    assert torch.isfinite(trainer.step())
+    assert set(seen) == {(torch.float32, True) if attention == "fp32" else (torch.bfloat16, False)}
+
+
 def test_recomputation_keeps_the_masks_of_dropout(tiny, tmp_path, data):
     run = plan(load(tiny(dropout=0.3)))[0]
     again = losses(run, tmp_path / "b", data, 5, {"checkpointing": True})

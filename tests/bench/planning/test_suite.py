@@ -153,7 +153,7 @@ def test_what_is_written_is_read_the_same_again(tmp_path):
         ({"optimizer": OPTIMIZER | {"half_lives": [0.01, 1.5]}}, r"optimizer.half_lives\[1\]: 1.5.*less than 1"),
         ({"optimizer": OPTIMIZER | {"half_lives": [0.01]}}, r"optimizer.half_lives: \[0.01\].*at least 2"),
         ({"baseline": "constant"}, "arms: the baseline 'constant' is missing from none, learnable"),
-        ({"attention": "fast"}, "attention: 'fast'.*'auto', 'flash', 'efficient' or 'math'"),
+        ({"attention": "fast"}, "attention: 'fast'.*'auto', 'flash', 'efficient', 'math' or 'fp32'"),
         ({"evaluation": SAMPLING | {"end": -0.1}}, "evaluation.end: -0.1"),
         ({"processes": 3}, "processes: 3 does not fit; batch 32 is no multiple of 3"),
         ({"processes": 2, "accumulate": 5}, "accumulate: 5 does not fit; batch 32 is no multiple of 10"),
