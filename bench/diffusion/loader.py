@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from bench.diffusion.batches import Rows
 
-THREADS = 2
+THREADS = {"cpu": 0, "cuda": 2}  # of a rank, by its device; on a CPU they would take the cores that train
 AHEAD = 4  # batches
 
 
@@ -17,7 +17,7 @@ class Loader:
     read(position): gathers the rows of one batch; several threads call it at once. threads: 0 reads in the caller.
     """
 
-    def __init__(self, read: Callable[[int], Rows], size: int, end: int, threads: int = THREADS) -> None:
+    def __init__(self, read: Callable[[int], Rows], size: int, end: int, threads: int = THREADS["cuda"]) -> None:
         self.read, self.size, self.end = read, size, end
         self.pool = ThreadPoolExecutor(threads, "loader") if threads else None
         self.coming: dict[int, Future[Rows]] = {}  # by position

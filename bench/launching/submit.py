@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 import submitit
 
+from bench.diffusion.loader import THREADS
 from bench.errors import BadInput
 from bench.launching import cluster_profile, local, slurm
 from bench.launching.job import BLOCKED, Work, write_report
@@ -134,7 +135,9 @@ class Slurm(Submission):
         if odd := FORBIDDEN & set(str(self.sweep.path)):
             told = f"SLURM cannot write into a folder with {min(odd)!r} in its name; choose another"
             raise BadInput(f"--root: {str(self.sweep.path)!r}: {told}")
-        cores = suite.threads * suite.processes
+        cells = [suite.of(cell) for cell in suite.cells]
+        # Of every rank those that compute and those that read for it.
+        cores = max(one.processes * (one.threads + THREADS[one.device]) for one in cells)
         self.settings = cluster_profile.parameters(self.profile, slurm.PREFIX + suite.name, cores)
         self.exported = cluster_profile.exported(self.settings)
         everything = self.settings | {name.lower(): value for name, value in self.exported.items()}

@@ -67,8 +67,9 @@ def show(data: Path, steps: int) -> None:
             told = (f"{found.images:,.0f}", f"{found.seconds * 1e3:.1f}", f"{case.step * 1e3:.0f} ms")
             lines.add_row(case.dataset, source, f"{batch:,}", f"{case.ranks}", *told, f"{found.waiting:.2%}")
     console().print(lines)
+    threads = THREADS["cuda"]
     print(
-        f"one rank of so many, which gathers its slice of {steps} batches: {THREADS} threads, ms a batch of one of them"
+        f"one rank of so many, which gathers its slice of {steps} batches: {threads} threads, ms a batch of one of them"
     )
 
 

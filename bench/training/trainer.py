@@ -85,8 +85,7 @@ class Trainer:
         self.schedule = schedules.schedule(spec.diffusion)
         self.batches = Batches(spec, self.store, self.streams, self.schedule)
         ranks = (distributed.rank(), distributed.count())
-        threads = THREADS if self.device.type == "cuda" else 0
-        self.loader = Loader(lambda at: self.batches.rows(at, *ranks), spec.batch, spec.budget, threads)
+        self.loader = Loader(lambda at: self.batches.rows(at, *ranks), spec.batch, spec.budget, THREADS[spec.device])
         self.evaluator = Evaluator(spec, self.store, data, folder.path.parent.parent)
         self.model = build(spec, self.store, self.streams).to(self.device)
         compute.prepare(self.model, spec, execution.checkpointing)

@@ -122,6 +122,22 @@ def test_a_cuda_suite_asks_for_gpus(tiny, site, submitted):
         assert "12 of 12 runs to submit" in submitted(path, "--time", "10", "--dry-run", *words)
 
 
+@pytest.mark.parametrize(
+    ("keys", "words", "cores"),
+    [
+        ({"threads": 3}, (), 3),
+        ({"threads": 2, "processes": 2}, (), 4),
+        ({"device": "cuda"}, (), 3),
+        ({"device": "cuda", "processes": 4}, (), 12),
+        ({"cells": [{"dataset": "digits", "backbone": "uvit-xs", "processes": 2, "threads": 4}]}, (), 8),
+        ({"device": "cuda", "processes": 4}, ("--set", "cpus_per_task=5"), 5),
+    ],
+)
+def test_a_job_asks_for_the_cores_that_compute_and_that_read(tiny, site, submitted, keys, words, cores):
+    said = submitted(tiny(**keys), "--dry-run", "--gpus-per-node", "4", *words)
+    assert re.findall("cpus-per-task=(.*)", said) == [str(cores)] * 2
+
+
 def test_local_jobs_of_a_cuda_suite_have_gpus_of_their_own(tiny, tmp_path, data, monkeypatch):
     started = []
 
