@@ -17,15 +17,16 @@ from bench.planning.suite import SuiteFile, validate
 from bench.runs.run_spec import Positive
 
 PROFILES = Path(__file__).parents[1] / "clusters"
-OPTIONS = ("partition", "account", "qos", "gpus_per_node", "time", "array_parallelism", "runs_per_job")
+OPTIONS = ("partition", "account", "qos", "nodes", "gpus_per_node", "time", "array_parallelism", "runs_per_job")
 # Submitit's names of what a profile has a key for: `--set timeout_min=5` is `--time 5`, and checked like it.
 ALSO = {"timeout_min": "time", "signal_delay_s": "signal_delay"}
 OURS = ("name", "job_name", "dependency", "map_count")  # by them a sweep finds its jobs again, and puts them into order
-ONE = ("nodes", "ntasks", "tasks_per_node", "ntasks_per_node")
+ONE = ("ntasks", "tasks_per_node", "ntasks_per_node")
 # SBATCH_ variables go before what a script says: not these, which a sweep says itself or its jobs need to start.
 KEPT = {"ARRAY_INX", "CLUSTERS", "COMMENT", "ERROR", "EXPORT", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE", "OUTPUT"}
 KEPT |= {"REQUEUE", "SIGNAL", "TIMELIMIT", "WAIT"}
-GENERIC = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "stderr_to_stdout")  # bear no cluster's name
+# Parameters of submitit that bear no cluster's name.
+GENERIC = ("timeout_min", "mem_gb", "cpus_per_task", "nodes", "gpus_per_node", "stderr_to_stdout")
 
 
 def _parsed(value: Any) -> Any:
@@ -48,6 +49,7 @@ class Profile(BaseModel):
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
+    nodes: Positive = 1
     gpus_per_node: Positive | None = None
     cpus_per_task: Positive | None = None
     mem_gb: float | None = Field(default=None, gt=0)
@@ -98,12 +100,14 @@ def _assignment(text: str) -> tuple[str, str]:
 def _checked(where: object, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings under a profile's names; BadInput for what is not theirs to say."""
     more = _parsed(settings.get("additional_parameters"))
+    if isinstance(more, dict) and "nodes" in more:
+        raise BadInput(f"{where}: additional_parameters: 'nodes' is a key of its own; give --nodes {more['nodes']}")
     for word, value in (settings | (more if isinstance(more, dict) else {})).items():
         key = str(word).replace("-", "_")
         if key in OURS:
             raise BadInput(f"{where}: {word!r} is what the sweep knows its jobs by; leave it out")
         if key in ONE and str(value) != "1":
-            why = "a run lives on one node, in one task that starts its ranks; leave it at 1"
+            why = "a run has one task on each of its nodes, which starts the ranks there; leave it at 1"
             raise BadInput(f"{where}: {word}: {value!r}: {why}")
         if key in SuiteFile.model_fields:
             raise BadInput(f"{where}: {word!r} is a key of the suite, which no option changes; write another suite")
@@ -115,10 +119,12 @@ def parameters(chosen: Profile, name: str, cores: int) -> dict[str, Any]:
     told = chosen.model_dump(exclude_none=True, exclude={"runs_per_job", "largest_array"})
     told["cpus_per_task"] = chosen.cpus_per_task or cores
     told["additional_parameters"] = {"requeue": True} | chosen.additional_parameters
+    if chosen.nodes > 1:  # a task that is lost ends the others
+        told["srun_args"] = [*(chosen.srun_args or []), "--kill-on-bad-exit=1"]
     names = {ours: theirs for theirs, ours in ALSO.items()}
     theirs = [(names.get(key, key), value) for key, value in told.items()]
     named = {key if key in GENERIC else f"slurm_{key}": value for key, value in theirs}
-    return {"name": name, "nodes": 1, "tasks_per_node": 1} | named
+    return {"name": name, "tasks_per_node": 1} | named
 
 
 def exported(settings: dict[str, Any]) -> dict[str, str]:

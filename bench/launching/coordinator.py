@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from bench.launching import process
-from bench.launching.process import Exit
+from bench.launching.process import Exit, Meeting
 from bench.launching.sweep_folder import SweepFolder
 from bench.runs.run_spec import Run
 
@@ -27,22 +27,48 @@ REVIVALS = 3  # times that the process of one run may be killed before the run c
 PATIENCE = 120.0  # seconds that processes get to save when they are told to leave
 
 
+class Elsewhere:
+    """The ranks of a run on other nodes of a job; on this machine alone there are none."""
+
+    meeting: Meeting | None = None  # of all ranks
+
+    def codes(self) -> list[int | None]:
+        """How they ended, None for those that are at work or lost."""
+        return []
+
+    def end(self) -> None:
+        """Tell them to leave."""
+
+    def wait(self) -> None:
+        """Wait until they have left, or are given up."""
+
+
 @dataclass
 class ActiveRun:
-    """A run at work: its processes, rank 0 first, in a slot of the coordinator."""
+    """A run at work: its processes here, rank 0 first, in a slot of the coordinator, and those elsewhere."""
 
     run: Run
     slot: int
     processes: list[BaseProcess]
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
     def exit_code(self) -> int | None:
         """How the run ended, None while it is at work; where a rank was killed, what the others say is no failure."""
-        codes = [one.exitcode for one in self.processes]
-        if set(codes) == {None} or (codes[0] is None and set(codes) == {None, Exit.DONE}):
+        codes = self._codes()
+        if codes[0] is None and set(codes) <= {None, Exit.DONE}:
             return None
+        self.elsewhere.end()
         _end(self.processes, PATIENCE if codes[0] is None else 10.0)  # they wait for one that is gone; rank 0 saves
-        killed = -signal.SIGKILL in codes and codes[0] != Exit.DONE
-        return -signal.SIGKILL if killed else self.processes[0].exitcode
+        self.elsewhere.wait()
+        ours, theirs = self.processes[0].exitcode, self.elsewhere.codes()
+        if ours == Exit.DONE:
+            return ours
+        if -signal.SIGKILL in codes + theirs or None in theirs:
+            return -signal.SIGKILL
+        return next((code for code in theirs if code in (Exit.FAILED, Exit.BAD_INPUT)), ours)
+
+    def _codes(self) -> list[int | None]:
+        return [one.exitcode for one in self.processes] + self.elsewhere.codes()
 
 
 @dataclass
@@ -50,7 +76,8 @@ class Coordinator:
     """Trains runs of a suite, of which `everything` is the plan, on this machine, `workers` at a time.
 
     devices: CUDA_VISIBLE_DEVICES of each worker, None on a CPU. grace: seconds to wait for the end of the job when a
-    process was told to leave by somebody else, before its run starts again.
+    process was told to leave by somebody else, before its run starts again. elsewhere: starts the ranks of a run on
+    other nodes of this job.
     """
 
     everything: list[Run]
@@ -59,6 +86,7 @@ class Coordinator:
     workers: int = 1
     devices: list[str] | None = None
     grace: float = 0.0
+    elsewhere: Callable[[Run], Elsewhere] = lambda _: Elsewhere()
     active: list[ActiveRun] = field(default_factory=list, init=False)
     failed: set[str] = field(default_factory=set, init=False)  # also those where nothing could be written down
     killed: Counter[str] = field(default_factory=Counter, init=False)  # how often the process of a run was
@@ -98,7 +126,9 @@ class Coordinator:
         for slot, run in zip(slots, ready, strict=False):
             devices = self.devices[slot] if self.devices else None
             with process.held_back(*process.WARNINGS):  # a handler that ends all runs finds this one
-                self.active.append(ActiveRun(run, slot, process.start(run, self.root, self.data, devices)))
+                others = self.elsewhere(run)
+                ranks = process.start(run, self.root, self.data, devices, others.meeting)
+                self.active.append(ActiveRun(run, slot, ranks, others))
 
     def _may_start(self, run: Run) -> bool:
         if run.role in ("pilot", "tuning"):

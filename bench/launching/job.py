@@ -11,6 +11,7 @@ from submitit.core.utils import DelayedSubmission
 
 from bench.launching.coordinator import Coordinator
 from bench.launching.local import synced
+from bench.launching.nodes import Nodes
 from bench.launching.process import WARNINGS
 from bench.planning import suite_file
 from bench.planning.plan import plan, select, with_pilots
@@ -46,11 +47,18 @@ class Work:
     def __call__(self) -> int:
         everything, root = plan(suite_file.load(self.suite)), Path(self.root)
         devices = None if self.devices is None else [self.devices]
-        coordinator = Coordinator(everything, root, Path(self.data), 1, devices, GRACE)
+        coordinator, job = Coordinator(everything, root, Path(self.data), 1, devices, GRACE), submitit.JobEnvironment()
         _at_work.append(coordinator)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WARNINGS)
+        nodes = Nodes(job) if job.num_nodes > 1 else None
+        if nodes and nodes.node:
+            return nodes.follow({run.id: run for run in everything}, root, coordinator.data)
+        coordinator.elsewhere = nodes.begin if nodes else coordinator.elsewhere
         with synced(everything[0].suite, root, EVERY if self.tracking else 0.0, self.tracking):
-            return coordinator.train(with_pilots(everything, select(everything, self.only)))
+            code = coordinator.train(with_pilots(everything, select(everything, self.only)))
+        if nodes:
+            nodes.close()
+        return code
 
     def checkpoint(self) -> DelayedSubmission:
         """The job is warned: its run saves and ends; what is requeued is the same work."""

@@ -18,7 +18,7 @@ from enum import IntEnum
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import BadInput
 from reports.records.lease import Held
@@ -83,19 +83,32 @@ def begin(target: Callable[..., None], *words: object) -> BaseProcess:
     return process
 
 
-def start(run: Run, root: Path, data: Path, devices: str | None = None) -> list[BaseProcess]:
-    """Start the processes of a run, rank 0 first; more than one of them meet over a free port of this machine.
+class Meeting(NamedTuple):
+    """Where the ranks of a run meet, and that those of one node out of several are to start here."""
 
-    devices: the value of CUDA_VISIBLE_DEVICES, None to leave it.
+    host: str
+    port: int
+    node: int = 0
+    nodes: int = 1
+
+
+def start(
+    run: Run, root: Path, data: Path, devices: str | None = None, meeting: Meeting | None = None
+) -> list[BaseProcess]:
+    """Start the processes of a run, or of its part on this node, lowest rank first.
+
+    devices: the value of CUDA_VISIBLE_DEVICES, None to leave it. meeting: by default a free port of this machine.
     """
     count = run.execution.processes
     shared = {"CUDA_VISIBLE_DEVICES": devices} if devices is not None else {}
     if count == 1:
         return [begin(_main, run, root, data, shared, time.time())]
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
-    shared |= {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    if meeting is None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            meeting = Meeting(*probe.getsockname())
+    each = count // meeting.nodes
+    shared |= {"WORLD_SIZE": str(count), "MASTER_ADDR": meeting.host, "MASTER_PORT": str(meeting.port)}
+    ranks = [shared | {"RANK": str(meeting.node * each + k), "LOCAL_RANK": str(k)} for k in range(each)]
     return [begin(_main, run, root, data, environment, time.time()) for environment in ranks]
 
 

@@ -44,7 +44,7 @@ LOCAL_TIME = 365 * 24 * 60  # minutes; submitit ends a local job after three req
 REQUEUES = 1000
 FORBIDDEN = set("%\\\n\r")  # letters that mean something else in the names of a job's log files
 # Options that say something to one cluster alone, with what stands in them if nobody gives them.
-FOR_SLURM = ("partition", "account", "qos", "gpus_per_node", "array_parallelism", "runs_per_job", "set")
+FOR_SLURM = ("partition", "account", "qos", "nodes", "gpus_per_node", "array_parallelism", "runs_per_job", "set")
 ONLY: dict[str, dict[str, Any]] = {"slurm": dict.fromkeys(FOR_SLURM), "local": {"jobs": None}}
 ONLY["slurm"]["profile"] = "slurm"
 PLACE = ("partition", "account", "qos")  # what decides whether a job may start
@@ -136,8 +136,16 @@ class Slurm(Submission):
             told = f"SLURM cannot write into a folder with {min(odd)!r} in its name; choose another"
             raise BadInput(f"--root: {str(self.sweep.path)!r}: {told}")
         cells = [suite.of(cell) for cell in suite.cells]
+        nodes, gpus = self.profile.nodes, self.profile.gpus_per_node
+        for processes in {one.processes for one in cells}:
+            if processes % nodes:
+                told = f"{nodes} nodes cannot share the processes of a run, of which {suite.name} has {processes}"
+                raise BadInput(f"--nodes: {told}; choose a divisor, or change `processes` in the suite")
+            if suite.device == "cuda" and gpus and processes > nodes * gpus:
+                told = f"{gpus} on each of {nodes} nodes are less than one for each of a run's {processes} processes"
+                raise BadInput(f"--gpus-per-node: {told}; give {processes // nodes}")
         # Of every rank those that compute and those that read for it.
-        cores = max(one.processes * (one.threads + THREADS[one.device]) for one in cells)
+        cores = max(one.processes // nodes * (one.threads + THREADS[one.device]) for one in cells)
         self.settings = cluster_profile.parameters(self.profile, slurm.PREFIX + suite.name, cores)
         self.exported = cluster_profile.exported(self.settings)
         everything = self.settings | {name.lower(): value for name, value in self.exported.items()}
@@ -154,6 +162,7 @@ class Slurm(Submission):
         executor, arrays = self.executor(), self.arrays(left)
         said = {key: self.settings.get(f"slurm_{key}") or self.exported.get(f"SBATCH_{key.upper()}") for key in PLACE}
         options = [f"--{key}={value}" for key, value in said.items() if value]
+        options += [f"--nodes={self.profile.nodes}"] if self.profile.nodes > 1 else []
         slurm.check_accepted(options, self.settings["timeout_min"])
         jobs = sum(len(elements) for _, elements in arrays)
         queued = f"; {len(held)} runs are in the queue already" if held else ""
@@ -215,7 +224,7 @@ class Slurm(Submission):
         """`afterany`: `afterok` on a failed pilot would wait for ever; the job itself looks at the target bands."""
         settings = dict(self.settings)
         if kind == "report":
-            settings |= {"gpus_per_node": None, "cpus_per_task": 1}
+            settings |= {"nodes": 1, "gpus_per_node": None, "cpus_per_task": 1}
         python = shlex.join([sys.executable, "-S", "-c", BLOCKED, sys.executable])
         options = {"slurm_max_num_timeout": REQUEUES, "slurm_python": python}
         executor = submitit.AutoExecutor(folder=self.sweep.path / "jobs" / "%j", cluster="slurm", **options)

@@ -112,7 +112,7 @@ class LongRun:
 
     def __init__(self, sweep: Sweep, expected: tuple[str, list[dict]], **changes: object) -> None:
         self.sweep, self.expected = sweep, expected
-        sweep.write("long", **LONG, **changes)
+        sweep.write("long", **LONG | changes)
         self.run = sweep.runs()[0]
         self.folder = self.run.folder(sweep.root)
 
@@ -120,9 +120,9 @@ class LongRun:
         """The run as a job of its own."""
         return self.sweep.submit(*ONE, "--set", "signal_delay_s=5", *words)
 
-    def wait_checkpoints(self, count: int = 2) -> None:
+    def wait_checkpoints(self, count: int = 2, seconds: float = 120.0) -> None:
         """Until the job has saved this often."""
-        wait("checkpoints", lambda: len(self.events("checkpoint")) >= count, 120)
+        wait("checkpoints", lambda: len(self.events("checkpoint")) >= count, seconds)
 
     def events(self, kind: str) -> list[dict]:
         """Of the log so far; a torn last line is left out."""

@@ -138,6 +138,26 @@ def test_a_job_asks_for_the_cores_that_compute_and_that_read(tiny, site, submitt
     assert re.findall("cpus-per-task=(.*)", said) == [str(cores)] * 2
 
 
+def test_nodes_share_the_processes_of_a_run(tiny, site, submitted):
+    path, words = tiny(device="cuda", processes=4), ("--nodes", "2", "--gpus-per-node")
+    submitted(path, *words, "2")
+    pilots, report = (site / "sbatch.7001").read_text(), (site / "sbatch.7003").read_text()
+    for word in (
+        "#SBATCH --nodes=2",
+        "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --cpus-per-task=6",
+        "--kill-on-bad-exit=1",
+    ):
+        assert word in pilots, word
+    assert "#SBATCH --nodes=1" in report
+    few = "--gpus-per-node: 1 on each of 2 nodes are less than one for each of a run's 4 processes; give 2"
+    assert few in submitted(path, *words, "1", code=2)
+    told = "--nodes: 3 nodes cannot share the processes of a run, of which tiny has 4; choose a divisor"
+    assert told in submitted(path, "--nodes", "3", "--gpus-per-node", "2", code=2)
+    assert "--nodes: 2 nodes cannot share" in submitted(tiny("one"), "--nodes", "2", code=2)
+    assert "--nodes: for --cluster slurm alone" in submitted(path, "--nodes", "2", "--cluster", "local", code=2)
+
+
 def test_local_jobs_of_a_cuda_suite_have_gpus_of_their_own(tiny, tmp_path, data, monkeypatch):
     started = []
 
@@ -410,7 +430,8 @@ def test_set_gives_any_parameter_of_submitit(word, key, value):
         ("signal_delay_s=x", "signal_delay: 'x'"),
         ("nodes=two", "nodes: 'two'"),
         ("signal_delay_s=0", "signal_delay: '0'"),
-        ("nodes=2", "nodes: '2': a run lives on one node"),
+        ("nodes=0", "nodes: '0'"),
+        ("additional_parameters={nodes: 2}", "'nodes' is a key of its own; give --nodes 2"),
         ("tasks_per_node=2", "tasks_per_node: '2': a run"),
         ("ntasks_per_node=2", "ntasks_per_node: '2': a run"),
         ("additional_parameters={ntasks: 2}", "ntasks: '2': a run"),
