@@ -111,10 +111,12 @@ def devices(suite: SuiteFile, workers: int | None) -> list[str]:
     each, given = suite.processes, os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = given.split(",") if given is not None else [str(index) for index in range(torch.cuda.device_count())]
     visible = [name for name in visible if name] if torch.cuda.is_available() else []
-    if len(visible) < each * (workers or 1):
-        asked = f"trains on cuda, {workers or 1} runs at a time with {each} GPUs each"
-        raise BadInput(f"--workers: {suite.name} {asked}; {len(visible)} are visible here")
-    return [",".join(visible[slot * each : (slot + 1) * each]) for slot in range(workers or len(visible) // each)]
+    most = len(visible) // each
+    if (workers or 1) > most:
+        told = f"{suite.name} trains on cuda, {workers or 1} runs at a time with {each} GPUs each"
+        field, do = ("--workers", f"give at most {most}") if most else ("device", "run it where there are enough")
+        raise BadInput(f"{field}: {told}; {len(visible)} are visible here; {do}")
+    return [",".join(visible[slot * each : (slot + 1) * each]) for slot in range(workers or most)]
 
 
 @contextmanager
