@@ -2,4 +2,5 @@
 
 import time
 
+__version__ = "0.1.0"  # also in CITATION.cff
 STARTED = time.time()  # of this process, before anything heavy is imported

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from bench import __version__
 from bench.cli import verbs
 from bench.errors import is_bad_input
 from bench.launching import time_limit
@@ -92,6 +93,7 @@ def parser() -> Parser:
     """The whole command line. A verb is the function of its name in `verbs`, its help that docstring; for its options
     see options.yaml."""
     top = Parser(prog="python -m bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--version", action="version", version=f"skipbench {__version__}")
     subparsers = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     groups: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("options.yaml").read_text())
     added: dict[str, Parser] = {}

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bench.cli import parser as cli
 from bench.cli import verbs
@@ -43,6 +44,13 @@ def refused(*words):
 def test_every_verb_has_help(verb, capsys):
     assert cli.main([verb, "--help"]) == 0
     assert verb in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_citation_file(capsys):
+    assert cli.main(["--version"]) == 0
+    version = capsys.readouterr().out.removeprefix("skipbench ").strip()
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert f"version {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize(
