@@ -21,8 +21,7 @@ SPREAD = 0.05  # standard deviation of a latent around its mean, before scaling
 
 def prepare(writer: Writer, options: Options) -> None:
     """Draw training and val scenes, fit the autoencoder on the first, encode images and captions."""
-    bits = np.random.Generator(np.random.Philox(SEED))
-    train, val = ([scene(bits) for _ in range(count)] for count in (COUNT, VAL))
+    train, val = drawn()
     images = drawing.to_uint8([picture for picture, _ in train])
     codec = codecs.fit_blocks(images, channels=DATASET.shape[0])
     captions = [captions for _, captions in train]
@@ -35,6 +34,18 @@ def prepare(writer: Writer, options: Options) -> None:
     codec.save(writer.path)
     writer.facts |= {"codec": codec.facts, "reference": {"array": "reference", "count": VAL}}
     writer.count = COUNT
+
+
+def drawn() -> tuple[list[tuple[np.ndarray, list[str]]], list[tuple[np.ndarray, list[str]]]]:
+    """The training and the val scenes."""
+    bits = np.random.Generator(np.random.Philox(SEED))
+    train, val = ([scene(bits) for _ in range(count)] for count in (COUNT, VAL))
+    return train, val
+
+
+def val_captions() -> list[str]:
+    """The captions that evaluations draw from; they are drawn again, since the store keeps their states alone."""
+    return [texts[0] for _, texts in drawn()[1]]
 
 
 def scene(bits: np.random.Generator) -> tuple[np.ndarray, list[str]]:
@@ -73,4 +84,4 @@ RECIPE = (
     "two shapes beside or above each other on a grey ramp, 16x16; latents 4x8x8 from principal components of 2x2 "
     "blocks; 12 words of 32 numbers per caption; numpy's Philox"
 )
-DATASET = Dataset("scenes", (4, 8, 8), ABOUT, RECIPE, prepare, context=TEXT)
+DATASET = Dataset("scenes", (4, 8, 8), ABOUT, RECIPE, prepare, context=TEXT, words=val_captions)

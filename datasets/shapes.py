@@ -33,4 +33,4 @@ def draw(bits: np.random.Generator, name: str) -> np.ndarray:
 
 ABOUT = "6,000 drawn shapes, 12x12, 12 classes"
 RECIPE = "disc, square or triangle in one of four colours, at random place and size on a grey ramp; numpy's Philox"
-DATASET = Dataset("shapes", (3, SIZE, SIZE), ABOUT, RECIPE, prepare, classes=len(CLASSES))
+DATASET = Dataset("shapes", (3, SIZE, SIZE), ABOUT, RECIPE, prepare, classes=len(CLASSES), words=lambda: CLASSES)

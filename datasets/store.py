@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +58,7 @@ class Dataset:
     prepare(writer, options) writes the arrays. originals: what --source holds, in words; None if none is needed.
     count: published number of images; None where there is no such number. classes: labels, 0 for none. context:
     (tokens, width) of a caption's states, None for none. download(folder) fetches the originals, if that is possible.
+    words(): what classes, or val captions, are called, in the order of their numbers; None where nobody knows.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Dataset:
     classes: int = 0
     context: tuple[int, int] | None = None
     download: Callable[[Path], None] | None = None
+    words: Callable[[], Sequence[str]] | None = None
 
     @property
     def condition(self) -> str:

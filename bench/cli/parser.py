@@ -44,6 +44,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def _time(text: str) -> int:
     try:
         return time_limit.minutes(text)
@@ -85,7 +91,7 @@ def _new_file(text: str) -> Path:
     return _writable(str(_path(text).parent)) / Path(text).name
 
 
-TYPES = {"N": _positive, "TIME": _time, "SECONDS": _seconds, "PATH": _path}
+TYPES = {"N": _positive, "SEED": _seed, "TIME": _time, "SECONDS": _seconds, "PATH": _path}
 TYPES |= {"DIR": _folder, "OUTDIR": _writable, "OUTFILE": _new_file}
 
 

@@ -11,9 +11,13 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import BadInput
 from bench.launching import process
+
+if TYPE_CHECKING:
+    from reports.records.run_folder import RunFolder
 
 
 def plan(o: argparse.Namespace) -> None:
@@ -185,11 +189,41 @@ def import_weights(o: argparse.Namespace) -> None:
     print(told if o.dry_run else weights.import_weights(o.file, o.preset, o.method, out))
 
 
+def sample(o: argparse.Namespace) -> None:
+    """A grid of images from a run's EMA, drawn as its evaluations are; the same seed draws the same images."""
+    from bench.training.trained import Trained
+
+    folder = _run(o)
+    out = o.out or Path(f"{folder.path.name}-seed{o.seed}.png")
+    told = f"would draw {o.count} images from {folder.path} and write {out}"
+    print(told if o.dry_run else Trained.load(folder, o.data).sample(out, o.count, o.seed, o.steps))
+
+
+def export(o: argparse.Namespace) -> None:
+    """A run's EMA as safetensors, with a model card that says what it is and how to load it."""
+    from bench.training.trained import Trained
+
+    folder = _run(o)
+    out = o.out or folder.export
+    told = f"would write model.safetensors and README.md of {folder.path} to {out}"
+    print(told if o.dry_run else Trained.load(folder, o.data).export(out))
+
+
 def ui(o: argparse.Namespace) -> int:
     """Open MLflow on the synced experiments, on this machine only (127.0.0.1)."""
     from bench.tracking import sync
 
     return sync.ui(o.root, o.port, o.tracking)
+
+
+def _run(o: argparse.Namespace) -> RunFolder:
+    """A run, given its folder or its name."""
+    from reports.records.run_folder import RunFolder
+
+    found = [path for path in (Path(o.run), *o.root.glob("*/*")) if (path / "config.json").is_file()]
+    for folder in (path for path in found if path == Path(o.run) or path.name == o.run):
+        return RunFolder(folder.resolve())
+    raise BadInput(f"run: {o.run!r} is no run in {o.root}; python -m bench status SUITE lists those of a suite")
 
 
 def _name(o: argparse.Namespace) -> str:

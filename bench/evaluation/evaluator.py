@@ -43,15 +43,20 @@ class Measured:
     feature_seconds: float
 
 
-def conditions(store: Store, count: int, generator: torch.Generator) -> Tensor | None:
-    """`count` labels by training frequency, or val captions, with repetition; None for an unconditional dataset."""
+def chosen(store: Store, count: int, generator: torch.Generator) -> Tensor | None:
+    """`count` labels by training frequency, or rows of val captions, with repetition; None without conditions."""
     if store.condition == "none":
         return None
     if store.condition == "class":
         frequency = torch.from_numpy(np.bincount(store.labels)).double()
         return torch.multinomial(frequency, count, replacement=True, generator=generator)
-    chosen = torch.randint(len(store.val_texts), (count,), generator=generator).numpy()
-    return torch.from_numpy(store.val_texts[chosen]).float()
+    return torch.randint(len(store.val_texts), (count,), generator=generator)
+
+
+def conditions(store: Store, count: int, generator: torch.Generator) -> Tensor | None:
+    """What a network takes for those: labels, or the states of captions."""
+    those = chosen(store, count, generator)
+    return those if store.condition != "text" else torch.from_numpy(store.val_texts[those]).float()
 
 
 @contextmanager
@@ -65,13 +70,50 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-class Evaluator:
-    """Evaluates models of one cell. Extractor and reference statistics, kept in `folders`, are loaded once."""
+class ImageSampler:
+    """Draws images from models of one cell, as its evaluations do."""
 
-    def __init__(self, spec: RunSpec, store: Store, *folders: Path) -> None:
+    def __init__(self, spec: RunSpec, store: Store) -> None:
         self.spec, self.settings, self.store = spec, spec.evaluation, store
         self.schedule = schedules.schedule(spec.diffusion)
         self.streams = RandomStreams(spec.dataset, spec.backbone, seed=None)
+
+    def sample(self, model: nn.Module, repeat: int, start: int) -> Tensor:
+        """Images start .. start + 255, fewer at the end: float (B, C, H, W), nominally in [-1, 1]."""
+        settings = self.settings
+        count = min(BATCH, settings.samples - start)
+        blocks = range(start // BLOCK, math.ceil((start + count) / BLOCK))
+        generators = [self.streams.generator("sample", repeat, block) for block in blocks]
+
+        def draw() -> Tensor:
+            noise = torch.cat([torch.randn(BLOCK, *self.store.shape, generator=g) for g in generators])
+            return noise[:count].to(self.spec.device)
+
+        predict, sampler = self._epsilon(model, self._condition(repeat, blocks, count)), SAMPLERS[settings.sampler]
+        with compute.autocast(self.spec):
+            x = sampler(predict, draw(), self.schedule, settings.steps, settings.end, draw)
+        return x if self.store.codec is None else self.store.codec.decode(x)
+
+    def _condition(self, repeat: int, blocks: range, count: int) -> Tensor | None:
+        generators = [self.streams.generator("sample", repeat, block, CONDITION) for block in blocks]
+        parts = [part for g in generators if (part := conditions(self.store, BLOCK, g)) is not None]
+        return torch.cat(parts)[:count].to(self.spec.device) if parts else None
+
+    def _epsilon(self, model: nn.Module, condition: Tensor | None) -> Epsilon:
+        """The noise prediction under a condition, guided and clipped as the settings say."""
+        weight, schedule = self.settings.guidance, self.schedule
+        predict = schedules.epsilon(model, schedule, condition)
+        if condition is not None and weight:
+            empty = torch.from_numpy(self.store.empty).to(condition).expand_as(condition)
+            predict = schedules.guided(model, schedule, condition, empty, weight)
+        return clipped(predict, schedule) if self.settings.clip else predict
+
+
+class Evaluator(ImageSampler):
+    """Evaluates models of one cell. Extractor and reference statistics, kept in `folders`, are loaded once."""
+
+    def __init__(self, spec: RunSpec, store: Store, *folders: Path) -> None:
+        super().__init__(spec, store)
         self.extractor = features.load(self.settings.extractor, device=spec.device)
         self.reference = frechet.reference(store, self.extractor, *folders)
 
@@ -106,36 +148,6 @@ class Evaluator:
         finite, pixels = bool(x.isfinite().all()), frechet.to_uint8(x.nan_to_num(0.0))
         seconds = time.perf_counter() - began  # to_uint8 has waited for the device
         return self.extractor(pixels) if finite else none, pixels, seconds
-
-    def sample(self, model: nn.Module, repeat: int, start: int) -> Tensor:
-        """Images start .. start + 255, fewer at the end: float (B, C, H, W), nominally in [-1, 1]."""
-        settings = self.settings
-        count = min(BATCH, settings.samples - start)
-        blocks = range(start // BLOCK, math.ceil((start + count) / BLOCK))
-        generators = [self.streams.generator("sample", repeat, block) for block in blocks]
-
-        def draw() -> Tensor:
-            noise = torch.cat([torch.randn(BLOCK, *self.store.shape, generator=g) for g in generators])
-            return noise[:count].to(self.spec.device)
-
-        predict, sampler = self._epsilon(model, self._condition(repeat, blocks, count)), SAMPLERS[settings.sampler]
-        with compute.autocast(self.spec):
-            x = sampler(predict, draw(), self.schedule, settings.steps, settings.end, draw)
-        return x if self.store.codec is None else self.store.codec.decode(x)
-
-    def _condition(self, repeat: int, blocks: range, count: int) -> Tensor | None:
-        generators = [self.streams.generator("sample", repeat, block, CONDITION) for block in blocks]
-        parts = [part for g in generators if (part := conditions(self.store, BLOCK, g)) is not None]
-        return torch.cat(parts)[:count].to(self.spec.device) if parts else None
-
-    def _epsilon(self, model: nn.Module, condition: Tensor | None) -> Epsilon:
-        """The noise prediction under a condition, guided and clipped as the settings say."""
-        weight, schedule = self.settings.guidance, self.schedule
-        predict = schedules.epsilon(model, schedule, condition)
-        if condition is not None and weight:
-            empty = torch.from_numpy(self.store.empty).to(condition).expand_as(condition)
-            predict = schedules.guided(model, schedule, condition, empty, weight)
-        return clipped(predict, schedule) if self.settings.clip else predict
 
 
 def save_grid(path: Path, images: Tensor) -> None:

@@ -4,6 +4,7 @@ ROOT/SUITE/RUN/config.json    what the run is
 ROOT/SUITE/RUN/events.jsonl   what happened
 ROOT/SUITE/RUN/checkpoints/   weights and the state of training; of a run that is done, its EMA alone
 ROOT/SUITE/RUN/samples/       grids of generated images, one per evaluation
+ROOT/SUITE/RUN/export/        its EMA and a model card, once asked for
 ROOT/SUITE/RUN/result.json    the summary of config and events, once the run is done
 ROOT/SUITE/RUN/error.json     why it failed
 ROOT/SUITE/RUN/lock           the lease of the process that trains it
@@ -50,6 +51,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.weights = self.checkpoints / "ema.safetensors"
         self.samples = self.path / "samples"
+        self.export = self.path / "export"
         self.lock = self.path / "lock"
 
     def __repr__(self) -> str:

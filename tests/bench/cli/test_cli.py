@@ -23,7 +23,22 @@ from bench.planning.suite_file import load
 from reports.records import lease
 
 ROOT = Path(__file__).parents[3]
-VERBS = ("plan", "run", "submit", "status", "sync", "report", "check", "data", "perf", "import-weights", "cancel", "ui")
+VERBS = (
+    "plan",
+    "run",
+    "submit",
+    "status",
+    "sync",
+    "report",
+    "check",
+    "data",
+    "perf",
+    "import-weights",
+    "sample",
+    "export",
+    "cancel",
+    "ui",
+)
 
 
 def bench(*words, **options):
@@ -73,6 +88,9 @@ def test_the_version_is_that_of_the_citation_file(capsys):
         (["data", "burn"], "invalid choice: 'burn'"),
         (["submit", "quick", "--cluster", "moon"], "invalid choice: 'moon'"),
         (["import-weights", "none.pt", "--preset", "uvit-xs"], "none.pt"),
+        (["sample", "none-s0"], "'none-s0' is no run in runs; python -m bench status SUITE"),
+        (["sample", "none-s0", "--seed", "-1"], "--seed"),
+        (["export", "none-s0"], "'none-s0' is no run in runs"),
         (["perf", "--preset", "uvit-xxl"], "uvit-xxl.*choose from"),
     ],
 )
@@ -94,6 +112,8 @@ REST = {
     "data": ["list"],
     "perf": ["--suite", "smoke"],
     "import-weights": ["weights.pt", "--preset", "uvit-xs"],
+    "sample": ["run"],
+    "export": ["run"],
     "ui": [],
 }
 WRITERS = ("run", "submit", "sync", "cancel")
