@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 NAME = "skipbench.run"  # tag: the run folder, or `cell DATASET/BACKBONE`, that an MLflow run stands for
-NOTE = "mlflow.note.content"  # tag: what MLflow shows as a run's description
+NOTE = "mlflow.note.content"  # tag: what MLflow shows as the description of a run or an experiment, in Markdown
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # tag: among the experiments of model training
+MODELS = "workflowType=machine_learning"  # of an address: show what belongs to model training
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 OFFERED = ("sqlite:///FILE", "http://HOST:PORT", "https://...", "postgresql://... and the like with a driver installed")
 SERVER = ("http://", "https://")  # how the address of a tracking server begins
@@ -197,11 +199,18 @@ def _reach_without_percent() -> None:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A suite's experiment. `runs` are those it had when the pass began, by what they stand for."""
+    """A suite's experiment. `runs` and `tags` are those it had when the pass began, runs by what they stand for."""
 
     client: MlflowClient
     id: str
+    tags: dict[str, str]
     runs: dict[str, MlflowRun]
+
+    def describe(self, tags: dict[str, str]) -> None:
+        """Set tags of the experiment itself that it does not have yet."""
+        for key, value in tags.items():
+            if self.tags.get(key) != value:
+                self.client.set_experiment_tag(self.id, key, value[:5000])
 
     def tag(self, run_id: str, tags: dict[str, str]) -> None:
         """Set tags, 100 at most, in one request."""
@@ -219,7 +228,7 @@ def open_experiment(client: MlflowClient, suite: SuiteRecord, root: Path) -> Exp
     if not found:
         location = None if uri.startswith(SERVER) else (Path(root).resolve() / "mlartifacts" / name).as_uri()
         try:
-            client.create_experiment(name, location, {NOTE: suite.title})
+            client.create_experiment(name, location, KIND | {NOTE: suite.title})
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else it was sent twice, its first answer lost
                 raise
@@ -236,7 +245,9 @@ def open_experiment(client: MlflowClient, suite: SuiteRecord, root: Path) -> Exp
             if twin := runs.get(stands_for):  # a request sent twice leaves twins; the one that got further stays
                 client.delete_run(twin.info.run_id)
             runs[stands_for] = run
-    return Experiment(client, found.experiment_id, runs)
+    experiment = Experiment(client, found.experiment_id, dict(found.tags), runs)
+    experiment.describe(KIND)
+    return experiment
 
 
 def ui(root: Path, port: int, uri: str | None = None) -> int:
@@ -259,6 +270,6 @@ def ui(root: Path, port: int, uri: str | None = None) -> int:
         raise BadInput(f"--port: {port} cannot be used ({error.strerror}); choose another") from None
     with connect(uri):  # MLflow's server would print tracebacks of a database that it cannot use
         pass
-    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    print(f"MLflow on http://127.0.0.1:{port}/#/experiments?{MODELS} (Ctrl-C ends it)", flush=True)
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", uri]
     return os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *options], os.environ | QUIET | LEAN)

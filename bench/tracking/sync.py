@@ -10,25 +10,28 @@ too. A run that was trained again is projected anew; one that another root train
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
+import shutil
 import socket
+import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bench.errors import BadInput
-from bench.tracking import store
+from bench.tracking import results, store
 from bench.tracking.store import NAME, NOTE, Experiment, Unreachable, default_uri, ui
 from reports.records.event_log import number, read_events
 from reports.records.files import read_json
 from reports.records.run_folder import RunFolder, State
-from reports.records.suite_records import CellRecord, read_bands, read_suite, widest
+from reports.records.suite_records import read_bands, read_suite, widest
+from reports.report.styles import INK, style
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param
@@ -44,8 +47,7 @@ PLACE = ("device", "device_name", "host")
 LONGEST = 6000  # characters of a param's value, MLflow's limit
 START, ROOT, FOLDER = "skipbench.start", "skipbench.root", "skipbench.folder"  # tags that tell trainings apart
 STATUS = {State.RUNNING: "RUNNING", State.COMPLETE: "FINISHED", State.STOPPED: "KILLED"}  # in MLflow; else FAILED
-REPORT = "skipbench.report"  # tag: sha256 of the report.json that is stored
-CURVES = "x_axis=step&y_axis_scale=log&line_smoothness=1&show_point=true"  # how MLflow draws them
+SERIES, LARGE, GRIDS = "samples", 256, 8  # name of a run's image series; pixels and number of its grids
 
 
 @dataclass
@@ -73,30 +75,41 @@ def sync(root: Path, suite: str, uri: str | None = None, stop: Sequence[int] = (
     read_bands(folder / "protocol.json")
     with store.one_writer(root, stop) as lease, store.connect(uri or default_uri(root)) as client:
         experiment = store.open_experiment(client, content, root)
-        begun = {run.run: _start_time(RunFolder(folder / run.run)) for run in content.runs}
+        starts = {run.run: _start(RunFolder(folder / run.run)) for run in content.runs}
         origin = {ROOT: store.root_name(root)}
-        origins = {name: {START: time, **origin} for name, time in begun.items() if time}
+        origins = {name: {START: str(start["time"]), **origin} for name, start in starts.items() if start}
         _refuse_another_sweep(experiment, origins)
-        summary = Summary(len(origins))
+        summary, parents = Summary(len(origins)), dict[str, str]()  # runs of cells, and what their runs are measured by
         for cell in content.cells:
-            parent = project_cell(experiment, suite, cell)
-            for run in content.runs:
-                if run.cell == cell.name and run.run in origins:
-                    lease.check()
-                    tags = {"mlflow.parentRunId": parent, **origins[run.run]}
-                    _project(experiment, RunFolder(folder / run.run), tags, summary)
-            project_results(experiment, parent, folder / "report", cell.name)
-            project_links(experiment, parent, cell.name)
+            mine = [RunFolder(folder / run.run) for run in content.runs if run.cell == cell.name and run.run in origins]
+            if not mine:
+                continue
+            first, ends = min((starts[run.path.name] for run in mine), key=itemgetter("time")), map(_last_time, mine)
+            parent = results.project_cell(experiment, suite, cell, first, max(ends))
+            for run in mine:
+                lease.check()
+                _project(experiment, run, {"mlflow.parentRunId": parent, **origins[run.path.name]}, summary)
+            results.project_results(experiment, parent, folder / "report", cell.name)
+            metric = results.metric_name("fid", read_json(mine[0].config)["spec"]["evaluation"]["extractor"])
+            results.project_links(experiment, parent, cell.name, metric)
+            parents |= {parent: metric}
+        for parent, metric in [*parents.items()][:1]:
+            results.describe(experiment, content, folder / "report", parent, metric)
     return summary
 
 
-def _start_time(folder: RunFolder) -> str | None:
-    """The time of a run's `start` event, read without the rest of its log; None if it has not begun."""
+def _start(folder: RunFolder) -> dict[str, Any]:
+    """The `start` event of a run, read without the rest of its log; empty if it has not begun."""
     if not folder.events.is_file():
-        return None
+        return {}
     with folder.events.open("rb") as log:
         starts = (line for line in log if line.startswith(b'{"event": "start"') and line.endswith(b"}\n"))
-        return next((str(json.loads(line)["time"]) for line in starts), None)
+        return next((dict(json.loads(line)) for line in starts), {})
+
+
+def _last_time(folder: RunFolder) -> float:
+    """The time of a run's last event."""
+    return float((folder.last_event() or {}).get("time", 0))
 
 
 def _refuse_another_sweep(experiment: Experiment, origins: dict[str, dict[str, str]]) -> None:
@@ -111,8 +124,6 @@ def _refuse_another_sweep(experiment: Experiment, origins: dict[str, dict[str, s
 
 def _project(experiment: Experiment, folder: RunFolder, origin: dict[str, str], summary: Summary) -> None:
     """Bring one MLflow run up to its folder. origin: tags of its parent and its training."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
     client, run = experiment.client, experiment.runs.get(folder.path.name)
     if run and run.data.tags.get(START, origin[START]) != origin[START]:  # other numbers at the same steps
         client.delete_run(experiment.runs.pop(folder.path.name).info.run_id)
@@ -133,17 +144,16 @@ def _project(experiment: Experiment, folder: RunFolder, origin: dict[str, str], 
     new = [point for point in measured if math.isfinite(point.value) and point.step > latest.get(point.key, -1)]
     client.log_batch(run_id, metrics=new, params=_params(run, spec, start))
     if not (run.inputs and run.inputs.dataset_inputs):
-        name, digest = spec["dataset"], str(start.get("data_digest"))[:32]
-        dataset = Dataset(name, digest, "local", json.dumps({"name": name}))
-        client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        client.log_inputs(run_id, [results.dataset(spec["dataset"], start)])
     status = STATUS.get(state, "FAILED")
-    if status != "RUNNING":  # an end, whichever: also the last grid of samples
-        for grid in sorted(folder.samples.glob("*.png"))[-1:]:
-            client.log_artifact(run_id, str(grid), "samples")
+    seen = dict[str, str]()
+    if status != "RUNNING":  # an end, whichever
+        seen = _log_samples(experiment, run_id, folder)
         client.set_terminated(run_id, status, int(1000 * events[-1]["time"]))
     elif run.info.status != "RUNNING":  # stopped once, at work again
         client.update_run(run_id, status="RUNNING")
-    experiment.tag(run_id, _remarks(events, measured) | marks | origin)
+    seen[NOTE] = _note(config, events, state) + seen.get(NOTE, "")
+    experiment.tag(run_id, _remarks(events, measured) | seen | marks | origin)
     summary.changed, summary.points = summary.changed + 1, summary.points + len(new)
 
 
@@ -152,9 +162,46 @@ def _create(experiment: Experiment, config: dict[str, Any], start: dict[str, Any
     spec, label, role = config["spec"], config["label"], config["role"]
     tags = {key: str(config[key]) for key in ("run", "hash", "suite", "role", "pair", "protocol")}
     tags |= {key: str(spec[key]) for key in ("dataset", "backbone", "seed")} | origin
-    tags |= {NAME: config["run"], "method": label}
+    tags |= {NAME: config["run"], "method": label, "mlflow.runColor": style(label).colour.replace(INK, "#333333")}
     name = f"{spec['dataset']} {spec['backbone']} {label} seed {spec['seed']}" + f" ({role})" * (role != "paired")
     return experiment.client.create_run(experiment.id, int(1000 * start["time"]), tags, name)
+
+
+def _log_samples(experiment: Experiment, run_id: str, folder: RunFolder) -> dict[str, str]:
+    """Store grids of samples as MLflow's series of images, GRIDS of them over the training, always under the same
+    names; returns the tags of a run with such a series, and the last grid for its description."""
+    from PIL import Image
+
+    grids = sorted(folder.samples.glob("*.png"))
+    chosen = {grids[round(k * (len(grids) - 1) / (GRIDS - 1))]: None for k in range(GRIDS) if grids}
+    if not chosen:
+        return {}
+    with tempfile.TemporaryDirectory() as made:
+        for grid in chosen:
+            images, identity = int(grid.stem), uuid.uuid5(uuid.NAMESPACE_URL, f"{folder.path.name}/{grid.stem}")
+            path = Path(made, f"{SERIES}+step+{images}+timestamp+{images}+{identity}")
+            with Image.open(grid) as picture:
+                times = max(1, LARGE // picture.width)
+                larger = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+                larger.save(f"{path}+compressed.webp", lossless=True, method=0)
+            shutil.copy(grid, f"{path}.png")
+        experiment.client.log_artifacts(run_id, made, "images")
+    link = quote(f"images/{path.name}+compressed.webp", safe="")
+    return {"mlflow.loggedImages": "True", NOTE: f"\n\n![samples](get-artifact?path={link}&run_uuid={run_id})"}
+
+
+def _note(config: dict[str, Any], events: list[dict[str, Any]], state: State) -> str:
+    """What the run is and how far it came, in Markdown."""
+    spec, extractor = config["spec"], config["spec"]["evaluation"]["extractor"]
+    what = (
+        f"**{config['label']}** on {spec['dataset']}/{spec['backbone']}, seed {spec['seed']}, {config['role']}: {state}"
+    )
+    measured = [event for event in events if event["event"] == "eval"]
+    if not measured:
+        return what
+    name = "FID" if extractor == "inception" else f"Frechet distance ({extractor})"
+    last = f"{number(measured[-1]['fid']):.3f} after {measured[-1]['images']:,} of {spec['budget']:,} images"
+    return f"{what}. {name} {last}."
 
 
 def _params(run: MlflowRun, spec: dict[str, Any], start: dict[str, Any]) -> list[Param]:
@@ -168,10 +215,10 @@ def _params(run: MlflowRun, spec: dict[str, Any], start: dict[str, Any]) -> list
 
 
 def metrics(events: list[dict[str, Any]], extractor: str) -> list[Metric]:
-    """All that is measured, finite or not, over images. A distance is called `fid` only if it is Inception's."""
+    """All that is measured, finite or not, over images. Only Inception's distances are called `fid` and `kid`."""
     from mlflow.entities import Metric
 
-    names = {"seconds": "train_seconds", "fid": "fid" if extractor == "inception" else f"frechet_{extractor}"}
+    names = {"seconds": "train_seconds"} | {key: results.metric_name(key, extractor) for key in ("fid", "kid")}
     found = [(event, key) for event in events for key in METRICS.get(event["event"], ()) if event.get(key) is not None]
     return [Metric(names.get(key, key), number(e[key]), int(1000 * e["time"]), int(e["images"])) for e, key in found]
 
@@ -185,60 +232,3 @@ def _remarks(events: list[dict[str, Any]], measured: list[Metric]) -> dict[str, 
     if strange:
         tags["not_finite"] = "; ".join(first[key] + f" and {n - 1} more" * (n > 1) for key, n in counts.items())
     return tags | ({"reason": str(events[-1]["reason"])} if events[-1].get("reason") else {})
-
-
-def project_cell(experiment: Experiment, suite: str, cell: CellRecord) -> str:
-    """The id of the cell's MLflow run, created if there is none."""
-    run = experiment.runs.get(f"cell {cell.name}")
-    if run is None:
-        tags = {NAME: f"cell {cell.name}", "suite": suite, "dataset": cell.dataset, "backbone": cell.backbone}
-        name = f"{cell.name}: results"
-        run = experiment.client.create_run(experiment.id, tags=tags | {"role": "cell"}, run_name=name)
-    if run.info.status != "FINISHED":
-        experiment.client.set_terminated(run.info.run_id, "FINISHED")
-    return str(run.info.run_id)
-
-
-def project_results(experiment: Experiment, parent: str, report: Path, cell: str) -> None:
-    """Store the report's numbers and files, once per version; the tag `withheld` names those that are not valid now."""
-    from mlflow.entities import Metric
-
-    path, known = report / "report.json", experiment.runs.get(f"cell {cell}")
-    try:
-        text = path.read_bytes()
-        rows = [row for row in json.loads(text)["comparisons"] if row["cell"] == cell]
-        shown = [(row["method"], row["result"]) for row in rows if row["result"] and not row["withheld"]]
-        withheld = [f"{row['method']}: {row['withheld']}" for row in rows if row["withheld"]]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, or being written: the next pass reads it
-        return
-    digest, time = hashlib.sha256(text).hexdigest(), int(path.stat().st_mtime * 1000)
-    if known and known.data.tags.get(REPORT) == digest:
-        return
-    stored, new = known.data.metrics if known else {}, []
-    for method, result in shown:
-        arm = re.sub(r"[^A-Za-z0-9_\-. /:]", "_", method).strip("_")  # the letters that MLflow allows
-        found = {f"{key} {arm}": result[key] for key in ("speedup", "low", "high")}
-        new += [Metric(key, x, time, 0) for key, x in found.items() if x is not None and stored.get(key) != x]
-    experiment.client.log_batch(parent, metrics=new)
-    experiment.client.log_artifacts(parent, str(report))
-    experiment.tag(parent, {"withheld": "; ".join(withheld) or "nothing", REPORT: digest})
-
-
-def project_links(experiment: Experiment, parent: str, cell: str) -> None:
-    """Link the cell's page to the curves of each pair's arms, of the runs that MLflow had when the pass began."""
-    pairs: dict[int, list[tuple[str, str]]] = {}
-    metric = "fid"
-    for run in experiment.runs.values():
-        tags = run.data.tags
-        if f"{tags.get('dataset')}/{tags.get('backbone')}" == cell and tags.get("role") in ("paired", "null"):
-            pairs.setdefault(int(tags["pair"]), []).append((tags["run"], run.info.run_id))
-            metric = next((name for name in run.data.metrics if name.startswith("frechet_")), metric)
-    links = []
-    for pair, runs in sorted(pairs.items()):
-        arms = [run for _, run in sorted(runs)]
-        words = {"runs": arms, "metric": metric, "experiments": [experiment.id], "plot_metric_keys": [metric]}
-        query = "&".join(f"{key}={quote(json.dumps(value, separators=(',', ':')))}" for key, value in words.items())
-        links.append(f"[seed {pair}](#/metric?{query}&{CURVES})")
-    note, known = f"Distance over images, arm against arm: {' · '.join(links)}", experiment.runs.get(f"cell {cell}")
-    if links and not (known and known.data.tags.get(NOTE) == note):
-        experiment.tag(parent, {NOTE: note})

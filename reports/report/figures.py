@@ -9,7 +9,6 @@ import io
 import math
 import re
 import textwrap
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,16 +21,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from reports.analysis.comparisons import Interval
 from reports.analysis.verdicts import SAME
-from reports.records.labels import bare
 from reports.report.formats import compact, finite, interval
 from reports.report.sections import SectionBlock, blocks
+from reports.report.styles import INK, OTHERS, Style, style
 from reports.report.tree import CLAIMED, FLOOR, NULL, PILOTS, Line, Report, speedup
 
-INK = "#123456"  # stands for the page's ink while matplotlib draws
-# Okabe and Ito's palette for the colour-blind, without its yellow, which white swallows.
-GREY, BLUE, ORANGE, GREEN = "#8c8c8c", "#0072B2", "#E69F00", "#009E73"
-RED, PURPLE, SKY = "#D55E00", "#CC79A7", "#56B4E9"
-MARKERS, DASHES = ("o", "s", "^", "D"), ("-", "--", ":", "-.")
 RATIOS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)  # ticks of an axis of ratios
 INKED = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color", "grid.color")
 SETTINGS: Any = dict.fromkeys(INKED, INK)
@@ -52,30 +46,6 @@ class Figure:
     group: str
     title: str
     svg: str
-
-
-@dataclass(frozen=True)
-class Style:
-    """How an arm looks, in every figure of every suite."""
-
-    colour: str
-    marker: str = "o"
-    dash: str = "-"
-
-
-STYLES = {"none": Style(INK), NULL: Style(GREY, "D"), FLOOR: Style(GREY), PILOTS: Style(GREY, "o", ":")}
-STYLES |= {"inv_sqrt2": Style(BLUE, "s"), "constant": Style(ORANGE, "^"), "learnable": Style(GREEN, "D")}
-OTHERS = [Style(colour, marker, "-.") for marker in MARKERS for colour in (RED, PURPLE, SKY, BLUE, ORANGE, GREEN)]
-
-
-def style(method: str, arms: Sequence[str] = ()) -> Style:
-    """The style of an arm; arms of one method share its colour and differ in marker and dash."""
-    name = bare(method)
-    own = STYLES.get(name) or OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
-    same = [arm for arm in arms if bare(arm) == name]
-    step = same.index(method) if method in same else 0
-    marker = MARKERS[(MARKERS.index(own.marker) + step) % len(MARKERS)]
-    return Style(own.colour, marker, DASHES[(DASHES.index(own.dash) + step + step // len(MARKERS)) % len(DASHES)])
 
 
 def figures(report: Report) -> list[Figure]:

@@ -14,8 +14,9 @@ from PIL import Image
 
 from reports.records.suite_records import Records
 from reports.report import formats
-from reports.report.figures import INK, Figure, figures, style
+from reports.report.figures import Figure, figures
 from reports.report.sections import blocks, filled, inline, put, sections, tables
+from reports.report.styles import INK, style
 from reports.report.tree import Report, encode
 
 HERE = Path(__file__).parent

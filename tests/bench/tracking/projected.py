@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
+from PIL import Image
 
 from bench.launching.sweep_folder import SweepFolder
 from bench.planning import plan, suite_file
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parents[3]
 CELL = "cell digits/uvit-xs"
 WRITES = (
     "create_experiment",
+    "set_experiment_tag",
     "create_run",
     "log_batch",
     "log_inputs",
@@ -86,7 +89,7 @@ def write(folder, config, steps, done=False, clock=1000.0, status="complete", st
         events.append(end | ({"reason": "loss is nan"} if status == "diverged" else {}))
         folder.samples.mkdir(exist_ok=True)
         for images in (96, 192):
-            folder.sample(images).write_bytes(b"png")
+            Image.new("L", (9, 9), images).save(folder.sample(images))
         write_json(folder.result, summarize(config, [json.loads(encode(event)) for event in events]))
         folder.lock.unlink()
     folder.events.write_text("".join(encode(event) + "\n" for event in events))
@@ -137,6 +140,7 @@ def content(root, uri=None):
     uri = uri or sync.default_uri(root)
     runs = by_run(uri)
     names = {run.info.run_id: name for name, run in runs.items()}
+    ids = re.compile("|".join(names))
     ours = ("skipbench.", "mlflow.user", "mlflow.source", "mlflow.parent")
     facts = {
         name: (
@@ -144,7 +148,7 @@ def content(root, uri=None):
             run.data.params,
             [d.dataset.digest for d in run.inputs.dataset_inputs],
             names.get(run.data.tags.get("mlflow.parentRunId")),
-            {k: v for k, v in run.data.tags.items() if not k.startswith(ours)},
+            {k: ids.sub(lambda m: names[m[0]], v) for k, v in run.data.tags.items() if not k.startswith(ours)},
         )
         for name, run in runs.items()
     }

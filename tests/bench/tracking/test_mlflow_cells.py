@@ -1,6 +1,8 @@
 """What the run of a cell shows in MLflow."""
 
+import json
 import os
+import re
 
 import pytest
 from mlflow import MlflowClient
@@ -20,6 +22,43 @@ def test_results_of_a_cell_become_metrics_once(root):
     os.utime(report / "report.json", (9e8, 9e8))
     sync.sync(root, "tiny")
     assert len(histories(uri)[CELL, "speedup learnable_r_4"]) == 1
+
+
+def test_the_experiment_says_the_verdicts_and_links_to_views_once_per_report(root):
+    report, uri = with_report(root), sync.default_uri(root)
+    tree = json.loads((report / "report.json").read_text())
+    tree["answers"] = [{"method": "learnable(r=4)", "verdict": "faster", "text": "1.25x [1.10, 1.40]. More."}]
+    (report / "report.json").write_text(json.dumps(tree | {"question": "How many?"}))
+    (report / "figures").mkdir()
+    (report / "figures" / "forest.svg").write_text("<svg/>")
+    sync.sync(root, "tiny")
+    client, cell = MlflowClient(uri), by_run(uri)[CELL]
+    tags = client.get_experiment_by_name("tiny").tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    first, question, figure, links = tags["mlflow.note.content"].split("\n\n")
+    assert first == "**learnable(r=4): faster**, 1.25x [1.10, 1.40]" and question == "How many?"
+    artifact = f"get-artifact?path=figures%2Fforest.svg&run_uuid={cell.info.run_id}"
+    assert figure == f"![Speedups: learnable(r=4) 1.25x (1.10, 1.40)]({artifact})"
+    assert cell.data.tags["learnable_r_4: this cell"] == "1.25x [1.10, –]"
+    assert cell.data.tags["learnable_r_4: all cells"] == "1.25x [1.10, 1.40], faster"
+    for name in re.findall(r"viewStateShareKey=(\w+)", links):
+        state = json.loads(json.loads(tags[f"mlflow.sharedViewState.{name}"])["state"])
+        assert client.search_runs(["1"], state["searchFilter"]) or name != "cells"
+        for tag in re.findall(r"tags\.`(.*?)`", " ".join(state["selectedColumns"])):
+            assert name != "cells" or tag in cell.data.tags
+    client.set_experiment_tag("1", "mlflow.note.content", "what somebody wrote")
+    sync.sync(root, "tiny")
+    assert client.get_experiment("1").tags["mlflow.note.content"] == "what somebody wrote"
+
+
+def test_a_cell_lasts_from_its_first_start_to_its_last_event_and_names_its_data(root, second):
+    sync.sync(root, "tiny")
+    cell = by_run(sync.default_uri(root))[CELL]
+    assert (cell.info.start_time, cell.info.end_time) == (1_000_000, 1_007_000)
+    assert [one.dataset.name for one in cell.inputs.dataset_inputs] == ["digits"]
+    write(second.folder(root), second.config, 9, done=True)
+    sync.sync(root, "tiny")
+    assert by_run(sync.default_uri(root))[CELL].info.end_time == 1_010_000
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """The projection of run folders into MLflow, against a real sqlite store."""
 
+import re
 import shutil
 import subprocess
 import sys
+from urllib.parse import unquote
 
 import pytest
 from projected import CELL, ROOT, Died, by_run, content, dead, die_after, histories, own, with_report, write
@@ -29,8 +31,17 @@ def test_curves_params_tags_and_datasets(root):
         (32 * i, 9.0 / i) for i in (1, 3, 4, 5, 6)
     ]  # nan is no number
     assert points[0][2] == 1001500 and first.data.tags["not_finite"] == "frechet_small-conv: nan at 64 images"
+    note = first.data.tags["mlflow.note.content"]
     assert next(run for name, run in runs.items() if "s101" in name).info.status == "RUNNING"
-    assert content(root)[2] == {first.data.tags["run"]: ["samples/000000000192.png"]}  # the last grid only
+    assert (
+        "**none** on digits/uvit-xs, seed 100, pilot: complete. Frechet distance (small-conv) 1.500 after 192" in note
+    )
+    made = content(root)[2][first.data.tags["run"]]  # MLflow's series of images: each as it is, and to be looked at
+    steps = [
+        re.fullmatch(r"images/samples\+step\+(\d+)\+timestamp\+.*(\.png|\+compressed\.webp)", one)[1] for one in made
+    ]
+    assert sorted(steps) == ["192", "192", "96", "96"] and first.data.tags["mlflow.loggedImages"] == "True"
+    assert next(one for one in made if "+192+" in one and "webp" in one) in unquote(note)
 
 
 def test_inception_alone_is_called_fid():
@@ -198,7 +209,7 @@ def test_a_root_of_any_name(root, tmp_path_factory, name):
     moved = tmp_path_factory.mktemp("odd") / name
     shutil.copytree(root, moved)
     sync.sync(moved, "tiny")
-    assert len(by_run(sync.default_uri(moved))) == 3 and list((moved / "mlartifacts").rglob("000000000192.png"))
+    assert len(by_run(sync.default_uri(moved))) == 3 and list((moved / "mlartifacts").rglob("images/*+192+*.png"))
 
 
 def test_neither_mlflow_nor_torch_is_imported_before_it_is_needed():

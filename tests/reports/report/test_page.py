@@ -16,8 +16,8 @@ from PIL import Image
 
 import reports
 from reports.report import sections, tree
-from reports.report.figures import style
 from reports.report.page import enlarged
+from reports.report.styles import style
 
 ROOT = Path(__file__).parents[3]
 METHODS = {"inv_sqrt2": 1.0, "constant": 1.3, "learnable(r=4)": 1.5}
