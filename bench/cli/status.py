@@ -15,7 +15,9 @@ from rich.table import Table
 
 from bench.cli.console import console, table
 from bench.launching import slurm
+from bench.launching.progress import Grid
 from bench.launching.sweep_folder import SweepFolder
+from reports.records.event_log import number
 from reports.records.run_folder import RunFolder, State
 from reports.records.suite_records import Listed, read_result, read_suite, widest
 
@@ -24,21 +26,22 @@ def show(root: Path, name: str, watch: float | None = None) -> None:
     """Print one line per run and the counts; with `watch`, again after so many seconds, until every run is done."""
     sweep, screen = SweepFolder(root, name), console()
     if watch is None:
-        rows, line, _ = _look(sweep)
-        screen.print(rows)
+        rows, grid, line, _ = _look(sweep)
+        screen.print(rows, "", grid, "", sep="\n")
         print(line)
         return
     with Live(console=screen, auto_refresh=False, vertical_overflow="ellipsis") as live:
         while True:
-            rows, line, over = _look(sweep, unfinished=True)
-            live.update(Group(line, rows), refresh=True)
+            rows, grid, line, over = _look(sweep, unfinished=True)
+            live.update(Group(grid, line, rows), refresh=True)
             if over:
                 return
             time.sleep(max(watch, 0.5))
 
 
-def _look(sweep: SweepFolder, unfinished: bool = False) -> tuple[Table, str, bool]:
-    """The table (of what is not done, if so asked), a line of counts, and whether every run is done."""
+def _look(sweep: SweepFolder, unfinished: bool = False) -> tuple[Table, Table, str, bool]:
+    """The table of runs (of what is not done, if so asked), that of cells by arms, a line of counts, and whether every
+    run is done."""
     root, name = sweep.path.parent, sweep.path.name
     suite = read_suite(root, name, widest(root, name))
     budgets = {cell.name: int(cell.budget) for cell in suite.cells}
@@ -46,17 +49,18 @@ def _look(sweep: SweepFolder, unfinished: bool = False) -> tuple[Table, str, boo
     rows = table("run", "role", "state", right=("images", "last distance", "left"))
     for title in ("job", "scheduler") if jobs else ():
         rows.add_column(title)
-    counts: Counter[State] = Counter()
+    counts, grid = Counter[State](), Grid()
     for run in suite.runs:
         state, *figures = describe(RunFolder(sweep.path / run.run), run, budgets[run.cell])
         counts[state] += 1
+        grid.add(run.cell, run.role, run.method, state, number(figures[1]))
         if not (unfinished and state.done):
             rows.add_row(run.run, run.role, state, *figures, *(jobs.get(run.run, ("", "")) if jobs else ()))
     frozen = "frozen" if sweep.protocol.is_file() else "not frozen yet"
     bands = f"target bands {frozen}" if suite.seeds.pilots else "no target bands"
     told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     over = all(state.done for state in counts)
-    return rows, f"{told} of {len(suite.runs)} runs; {bands}", over
+    return rows, grid.table(), f"{told} of {len(suite.runs)} runs; {bands}", over
 
 
 def describe(folder: RunFolder, run: Listed, budget: int) -> tuple[State, str, str, str]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 import datasets
@@ -20,6 +20,7 @@ import reports
 from bench.errors import BadInput
 from bench.launching.coordinator import Coordinator
 from bench.launching.process import begin
+from bench.launching.progress import Grid, last_distance
 from bench.launching.sweep_folder import SweepFolder
 from bench.planning.plan import plan, select, with_pilots
 from bench.planning.suite import SuiteFile
@@ -74,8 +75,10 @@ def run(
     undone = {one.id: state for one in wanted if not (state := one.folder(root).state()).done}
     print(f"{len(wanted) - len(undone)} of {len(wanted)} runs done", flush=True)
     for name, state in undone.items():
-        why = "failed, see its error.json" if state is State.FAILED else "not done"
+        why = f"failed, see {sweep / name / 'error.json'}" if state is State.FAILED else "not done"
         print(f"  {name}: {why}", file=sys.stderr)
+    if undone:
+        print("mend what is said there and call the same command again: it trains what is not done", file=sys.stderr)
     if arms:
         page = reports.write(root, suite.name, listing=WITH_ARMS)
         print(*reports.verdicts(root, suite.name), f"report: {page}", sep="\n")
@@ -149,25 +152,35 @@ def _command(words: list[str]) -> None:
 
 
 class SuiteProgress(Progress):
-    """A live display, from the run folders alone."""
+    """A live display, from the run folders alone: cells by arms, a bar, the time left."""
 
     EVERY = 15.0  # seconds between lines where there is no terminal
 
     def __init__(self, runs: list[Run], root: Path) -> None:
         self.runs, self.root, self.printed = runs, root, -self.EVERY
+        self.grid, self.over = Grid(), dict[str, tuple[State, float]]()  # of runs that are over: state, last distance
         terminal = Console().is_terminal
         columns = (BarColumn(40), TaskProgressColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         super().__init__(*columns, disable=not terminal, speed_estimate_period=60)
         self.add_task("starting", total=sum(run.spec.budget for run in runs))
 
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The grid above the bar."""
+        yield self.grid.table()
+        yield from super().get_renderables()
+
     def show(self) -> None:
         """Look at the run folders and draw; a run that is done or failed counts as trained to its end."""
-        trained, ended = 0, 0
+        trained, grid = 0, Grid()
         for run in self.runs:
             folder = run.folder(self.root)
-            over = folder.is_done() or folder.error.is_file()
+            if run.id not in self.over and (folder.is_done() or folder.error.is_file()):
+                self.over[run.id] = folder.state(), last_distance(folder)
+            state, distance = self.over.get(run.id) or (State.RUNNING, last_distance(folder))
+            over = run.id in self.over
             trained += run.spec.budget if over else (folder.last_event() or {"images": 0})["images"]
-            ended += over
+            grid.add(run.spec.cell, run.role, run.label, state, distance)
+        self.grid, ended = grid, len(self.over)
         task = self.tasks[0]
         self.update(task.id, completed=trained)
         seconds = task.time_remaining
