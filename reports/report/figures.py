@@ -21,7 +21,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from reports.analysis.comparisons import Interval
 from reports.analysis.verdicts import SAME
-from reports.report.formats import compact, finite, interval
+from reports.report.formats import compact, finite, interval, significant
 from reports.report.sections import SectionBlock, blocks
 from reports.report.styles import INK, OTHERS, Style, style
 from reports.report.tree import CLAIMED, FLOOR, NULL, PILOTS, Line, Report, speedup
@@ -40,12 +40,14 @@ THEME = (
 
 @dataclass(frozen=True)
 class Figure:
-    """name: of its file; group: what it shows; title: the cell, or what else tells it from the others of its group."""
+    """name: of its file; group: what it shows; title: the cell, or what else tells it from the others of its group;
+    told: its numbers in words, for those who do not see it."""
 
     name: str
     group: str
     title: str
     svg: str
+    told: str
 
 
 def figures(report: Report) -> list[Figure]:
@@ -53,13 +55,13 @@ def figures(report: Report) -> list[Figure]:
     found = []
     with matplotlib.rc_context(SETTINGS):
         for block in (block for block in blocks() if block.figure):
-            for title, svg in _lines(report, block) if block.what else ROWS[block.figure](report):
+            for title, svg, told in _lines(report, block) if block.what else ROWS[block.figure](report):
                 slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-                found.append(Figure(f"{block.figure}-{slug}".strip("-"), block.figure, title, svg))
+                found.append(Figure(f"{block.figure}-{slug}".strip("-"), block.figure, title, svg, "; ".join(told)))
     return found
 
 
-Drawn = Iterator[tuple[str, str]]  # title and SVG
+Drawn = Iterator[tuple[str, str, list[str]]]  # title, SVG, and its numbers in words
 
 
 def _forest(report: Report) -> Drawn:
@@ -97,7 +99,8 @@ def _forest(report: Report) -> Drawn:
         label.set_fontweight("bold" if row[3] else "normal")
     axes.set_xlabel(f"speedup (right of 1: fewer images than {report.baseline})")
     axes.annotate("the paper's 1.5x", (CLAIMED, 1), (0, 4), ("data", "axes fraction"), "offset points", ha="center")
-    yield "", _svg(drawing, "speedup of every method, over all cells and in each")
+    told = [f"{name if method in name else f'{method}, {name}'}: {interval(b or a)}" for name, method, a, b in rows]
+    yield "", _svg(drawing, "speedup of every method, over all cells and in each"), told
 
 
 def _pairs(report: Report) -> Drawn:
@@ -118,7 +121,9 @@ def _pairs(report: Report) -> Drawn:
         axes.axvline(cell.tau, color=INK, linewidth=1, linestyle="--")
         _log(axes, "x", [tick * 10**power for power in range(12) for tick in (1, 1.5, 2, 3, 5, 7)])
         axes.set_xlabel(f"training images to the band (round: {report.baseline})")
-        yield cell.cell, _svg(drawing, f"images to the band of both runs of every pair, {cell.cell}")
+        images = [(method, f"{math.exp(pair.arm):,.0f}", f"{math.exp(pair.baseline):,.0f}") for method, _, pair in rows]
+        told = [f"{method} {own} images, {report.baseline} {other}" for method, own, other in images]
+        yield cell.cell, _svg(drawing, f"images to the band of both runs of every pair, {cell.cell}"), told
 
 
 ROWS: dict[str, Callable[[Report], Drawn]] = {"forest": _forest, "pairs": _pairs}
@@ -158,7 +163,11 @@ def _lines(report: Report, block: SectionBlock) -> Drawn:
         axes.set_ylabel(cell.measure.name if block.y == "distance" and cell and cell.measure else block.y)
         columns = 2 if max(len(line.name) for line in lines) > 18 else 3
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=columns)
-        yield title, _svg(drawing, f"{block.y} over {block.x}, {title}")
+        ends = {
+            line.name: [f"{significant(line.middle[i])} at {compact(line.x[i])}" for i in (0, -1)] for line in lines
+        }
+        told = [f"{name}: {first}, {last}" for name, (first, last) in ends.items()]
+        yield title, _svg(drawing, f"{block.y} over {block.x}, {title}"), told
 
 
 def _line(axes: Axes, line: Line, look: Style, block: SectionBlock) -> None:

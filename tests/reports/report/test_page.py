@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +265,42 @@ def test_a_wide_screen_is_used_and_everything_fits(whole, browser, width):
 
 
 @needs_browser
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_screen_reader_hears_what_is_drawn(whole, browser, width):
+    """Headings leave no level out, figures tell their numbers, tables have a name and, on a phone too, their headers."""
+    seen = look(browser, whole / "report" / "index.html", width)
+    levels = seen["levels"]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b <= a + 1 for a, b in pairwise(levels))
+    assert len(seen["told"]) == 7 and all(re.search(r"\d", text) for text in seen["told"])
+    assert re.match(r"inv_sqrt2, all cells: \d\.\d+x \[", seen["told"][0])
+    assert seen["unnamed"] == [] and seen["headless"] == []
+
+
+@needs_browser
+def test_everything_that_opens_is_reached_by_the_keyboard(whole, browser):
+    seen = look(browser, whole / "report" / "index.html", 1280)
+    assert seen["reached"] == seen["controls"] > 10
+
+
+def test_words_stand_out_from_what_they_stand_on_in_light_and_in_dark():
+    """WCAG's contrast of at least 4.5, for every colour of text on every ground."""
+
+    def luminance(colour):
+        digits = colour * 2 if len(colour) == 3 else colour
+        channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    css = (ROOT / "reports" / "report" / "page.css").read_text()
+    themes = [dict(re.findall(r"--(\w+): #(\w+)", line)) for line in css.splitlines() if "--ink:" in line]
+    assert len(themes) == 2
+    for theme in themes:
+        for text, ground in (*product(("ink", "quiet", "link"), ("paper", "soft")), ("paper", "bad")):
+            dark, light = sorted(luminance(theme[name]) for name in (text, ground))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+
+
+@needs_browser
 def test_folded_sections_are_printed(whole, browser, tmp_path):
     """Closed sections have no height on the screen; in print they do."""
     printed = look(browser, whole / "report" / "index.html", 1280, media="print")
@@ -319,14 +356,23 @@ f.onload = () => {{
   const widest = Math.max(0, ...[...d.querySelectorAll('main > section')].map(s => s.clientWidth));
   const closed = [...d.querySelectorAll('section > details:not([open]) table')];
   const folded = closed.filter(t => t.checkVisibility({{contentVisibilityAuto: true}})).length;
-  const needs = d.documentElement.scrollWidth;
-  o.textContent = 'SEEN' + JSON.stringify({{needs, fetched, clipped, scroll, widest, folded}}) + 'END';
+  const needs = d.documentElement.scrollWidth, all = q => [...d.querySelectorAll(q)];
+  const levels = all('h1, h2, h3, h4').map(h => +h.tagName[1]);
+  const told = all('figure[id]').map(g => g.querySelector('figcaption').textContent);
+  const unnamed = all('table').filter(t => !d.getElementById(t.getAttribute('aria-labelledby'))?.textContent);
+  all('details').forEach(e => e.open = true);
+  const headless = all('thead').filter(h => getComputedStyle(h).display == 'none').map(h => h.parentNode.id);
+  const controls = all('a[href], summary'), focused = c => (c.focus(), d.activeElement == c);
+  const reached = controls.filter(c => c.tabIndex >= 0 && focused(c)).length;
+  o.textContent = 'SEEN' + JSON.stringify({{needs, fetched, clipped, scroll, widest, folded,
+    levels, told, unnamed: unnamed.map(t => t.id), headless, controls: controls.length, reached}}) + 'END';
 }};</script>"""
 
 
 def look(browser, page, width=400, media="screen"):
     """At so many pixels: the width that the page needs, what it fetched, labels that stick out of their figures, the
-    tables that do not fit, the widest section, and how many tables of closed sections can be seen."""
+    tables that do not fit, the widest section, how many tables of closed sections can be seen; levels of headings, what
+    figures tell, tables without a name or headers, and how many links and summaries take the focus."""
     file = page.parent / "look.html"
     file.write_text(LOOK.format(width, page.as_uri(), media))
     options = (
