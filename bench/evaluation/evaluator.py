@@ -35,9 +35,11 @@ CONDITION = 1  # second key of the stream `sample`: conditions
 
 @dataclass(frozen=True)
 class Measured:
-    """Distance (nan if samples are not finite), the first 64 samples (uint8), seconds of sampling and of the rest."""
+    """Frechet and kernel distance (nan if samples are not finite), the first 64 samples (uint8), seconds of sampling
+    and of the rest."""
 
     distance: float
+    kernel_distance: float
     grid: Tensor
     sample_seconds: float
     feature_seconds: float
@@ -136,8 +138,12 @@ class Evaluator(ImageSampler):
                 if not start:
                     grid = pixels[:BLOCK].cpu()
         finite = accumulator.size == self.settings.samples and not rank
-        distance = frechet.frechet_distance(accumulator.statistics(), self.reference) if finite else math.nan
-        return Measured(distance, grid, sampling, time.perf_counter() - began - sampling)
+        distance = kernel = math.nan
+        if finite:
+            statistics = accumulator.statistics()
+            distance = frechet.frechet_distance(statistics, self.reference)
+            kernel = frechet.kernel_distance(statistics, self.reference)
+        return Measured(distance, kernel, grid, sampling, time.perf_counter() - began - sampling)
 
     def _features(self, model: nn.Module, repeat: int, start: int) -> tuple[Tensor, Tensor, float]:
         """Features (B, dim) of a batch of samples, none if one is not finite; its pixels; the seconds of sampling."""

@@ -2,6 +2,7 @@
 
 small-conv   for images of 8 to 64 pixels, where Inception cannot be assumed: fixed random weights, the same everywhere
 inception    torch-fidelity's InceptionV3; needs its weights file
+dinov2       timm's ViT-S/14 of DINOv2; its weights come from a file, else from the hub
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import timm
 import torch
 import torch_fidelity
+from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -23,10 +27,19 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 import models
 from bench.errors import BadInput, unknown
+from models import checkpoints
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # as published with torch-fidelity
 INCEPTION_PATH = "SKIPBENCH_INCEPTION"  # environment variable with the path of that file
-DIMS = {"small-conv": 64, "inception": 2048}  # of features; torch-fidelity names an extractor's layer by it
+DINOV2 = "timm/vit_small_patch14_dinov2.lvd142m"  # on the hub, model.safetensors
+DINOV2_PATH = "SKIPBENCH_DINOV2"  # environment variable with the path of that file, or of DINOv2's own .pth
+RESIZE = {"inception": "bilinear to 299 as in TensorFlow 1", "dinov2": "bicubic to 224, antialiased"}
+SIDE = 224  # pixels of the images that DINOv2 is given
+DIMS = {
+    "small-conv": 64,
+    "inception": 2048,
+    "dinov2": 384,
+}  # of features; torch-fidelity names an extractor's layer by it
 
 
 class SmallConv(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types
@@ -66,7 +79,42 @@ class SmallConv(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity h
         return (torch.cat(parts, dim=1) @ self.project.T * 4,)
 
 
-torch_fidelity.register_feature_extractor("small-conv", SmallConv)
+class DinoV2(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types
+    """The class token of DINOv2's ViT-S/14 (Oquab et al. 2023, arXiv 2304.07193), 384 dimensions, of images brought to
+    224 pixels, bicubic with antialiasing, as in Stein et al. 2023 (arXiv 2306.04675).
+
+    torch-fidelity's own class takes no path of weights and would run code from the network; this is timm's network.
+    """
+
+    def __init__(self, name: str, features_list: Sequence[str], weights: str | Path | None = None, **_: object) -> None:
+        super().__init__(name, features_list)
+        network: Any = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=SIDE)
+        for key in ("mean", "std"):
+            value = torch.tensor(network.default_cfg[key]).view(3, 1, 1)
+            self.register_buffer(key, value, persistent=False)
+        if weights:
+            state: Any = checkpoints.read(Path(weights))
+            network.load_state_dict(checkpoint_filter_fn(state, network))
+        self.network = network
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        """The one layer."""
+        return ("384",)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        """The one layer, for every metric."""
+        return "384"
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """uint8 (B, 3, H, W) to float32 (B, 384)."""
+        x = F.interpolate(images.float() / 255, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)
+        return (self.network((x - self.mean) / self.std),)
+
+
+for registered, extractor in {"small-conv": SmallConv, "dinov2": DinoV2}.items():
+    torch_fidelity.register_feature_extractor(registered, extractor)
 
 
 def orthonormal(bits: np.random.Philox, rows: int, columns: int) -> Tensor:
@@ -106,18 +154,15 @@ class Extractor:
 def load(name: str, weights: str | Path | None = None, device: str = "cpu", digest: str | None = None) -> Extractor:
     """The extractor `name`, loaded once per process, device and weights file.
 
-    weights: path of the weights file, for inception (default: the variable SKIPBENCH_INCEPTION). digest: the sha256
-    that its weights must have, or how it begins. BadInput, one line, if something of this does not hold; no network.
+    weights: path of the weights file, for inception and dinov2 (default: the variable SKIPBENCH_INCEPTION or
+    SKIPBENCH_DINOV2). digest: the sha256 that its weights must have, or how it begins. BadInput, one line, if something
+    of this does not hold. Only dinov2 without a path asks the network.
     """
     if name not in DIMS:
         raise unknown("extractor", name, tuple(DIMS))
-    if name == "inception":
-        path = Path(weights or os.environ.get(INCEPTION_PATH) or INCEPTION_FILE)
-        if not path.is_file():
-            published = f"get {INCEPTION_FILE} from the releases of toshas/torch-fidelity"
-            said = f"no weights file at {path}; {published} and set {INCEPTION_PATH} to its path"
-            raise BadInput(f"extractor inception: {said}")
-        found = _inception(path.resolve(), path.stat().st_mtime_ns, str(device))
+    if name != "small-conv":
+        path = _inception_file(weights) if name == "inception" else _dinov2_file(weights)
+        found = _from_file(name, path.resolve(), path.stat().st_mtime_ns, str(device))
     elif weights is not None:
         raise BadInput(f"weights: {str(weights)!r} given; extractor {name} has fixed weights and takes no file")
     else:
@@ -133,24 +178,51 @@ def _small_conv(device: str) -> Extractor:
     return Extractor("small-conv", models.weights_digest(module), 64, "none", module.to(device), minimum=8)
 
 
-@functools.cache
-def _inception(path: Path, changed: int, device: str) -> Extractor:
-    """InceptionV3 from a local file; `changed`, its time of change, makes another file at the same path another one.
+def _inception_file(given: str | Path | None) -> Path:
+    path = Path(given or os.environ.get(INCEPTION_PATH) or INCEPTION_FILE)
+    if not path.is_file():
+        published = f"get {INCEPTION_FILE} from the releases of toshas/torch-fidelity"
+        said = f"no weights file at {path}; {published} and set {INCEPTION_PATH} to its path"
+        raise BadInput(f"extractor inception: {said}")
+    return path
 
-    torch-fidelity unpickles the file freely, so only a file of nothing but tensors gets that far.
-    """
+
+def _dinov2_file(given: str | Path | None) -> Path:
+    if path := given or os.environ.get(DINOV2_PATH):
+        if not Path(path).is_file():
+            raise BadInput(
+                f"extractor dinov2: no weights file at {path}; set {DINOV2_PATH} to model.safetensors of {DINOV2}"
+            )
+        return Path(path)
+    from huggingface_hub import hf_hub_download
+
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        return Path(hf_hub_download(DINOV2, "model.safetensors"))
+    except Exception as error:  # the hub's, the network's and the disk's own errors have no class in common
+        why = f"{DINOV2} cannot be fetched ({type(error).__name__})"
+        raise BadInput(f"extractor dinov2: {why}; set {DINOV2_PATH} to its model.safetensors") from None
+
+
+@functools.cache
+def _from_file(name: str, path: Path, changed: int, device: str) -> Extractor:
+    """An extractor with the weights in a file; `changed`, its time of change, makes another file at the same path
+    another one. torch-fidelity unpickles a file freely, so only one of nothing but tensors gets that far."""
+    try:
+        if path.suffix != ".safetensors":
+            torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise BadInput(f"extractor inception: {path} is not a file of tensors only ({type(error).__name__})") from None
+        raise BadInput(f"extractor {name}: {path} is not a file of tensors only ({type(error).__name__})") from None
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     try:
-        with torch.random.fork_rng(devices=[]):  # it draws initial weights before it loads the file
-            module = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))
-    except (RuntimeError, TypeError) as error:
-        raise BadInput(f"extractor inception: {path} does not fit: {str(error).splitlines()[0]}") from None
-    return Extractor("inception", digest, 2048, "bilinear to 299 as in TensorFlow 1", module.to(device), minimum=1)
+        with torch.random.fork_rng(devices=[]):  # they draw initial weights before they load the file
+            if name == "inception":
+                module = FeatureExtractorInceptionV3(name, ["2048"], feature_extractor_weights_path=str(path))
+            else:
+                module = DinoV2(name, ["384"], weights=path).eval()
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        raise BadInput(f"extractor {name}: {path} does not fit: {str(error).splitlines()[0]}") from None
+    return Extractor(name, digest, DIMS[name], RESIZE[name], module.to(device), minimum=1)
 
 
 def check_images(images: Tensor, minimum: int) -> None:

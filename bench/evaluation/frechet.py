@@ -1,10 +1,10 @@
-"""The Frechet distance between samples and a dataset, on the features of an extractor.
+"""Distances between samples and a dataset on an extractor's features: Frechet's, and beside it the kernel distance.
 
     d^2 = |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
 Heusel et al. 2017, arXiv 1706.08500, eq. 6. Features come through torch-fidelity's extractors; mean and covariance are
 accumulated in float64, where torch-fidelity's mean is float32, and reference statistics are keyed by digests, where its
-cache is keyed by name.
+cache is keyed by name. The kernel distance (KID; Binkowski et al. 2018, arXiv 1801.01401) is torch-fidelity's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch_fidelity.metric_kid import kid_features_to_metric
 
 from bench.errors import BadInput
 from bench.evaluation.features import Extractor, check_images
@@ -30,19 +31,22 @@ from reports.records.files import replacing
 from reports.records.lease import Lease
 
 BATCH = 1024  # images whose features are in memory at a time
+KEPT = 10_000  # features that are kept for the kernel distance, of samples and of the reference
+SUBSETS, SUBSET = 10, 1000  # of the kernel distance: how many, and their size at most
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean (dim,) and covariance (dim, dim) of features, float64, and how many samples they are of."""
+    """Mean (dim,) and covariance (dim, dim) of features, float64, how many samples they are of, and the first KEPT."""
 
     mu: NDArray[np.float64]
     sigma: NDArray[np.float64]
     size: int
+    features: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     @property
     def digest(self) -> str:
-        """sha256 of their bytes."""
+        """sha256 of the bytes of mean and covariance."""
         return hashlib.sha256(self.mu.tobytes() + self.sigma.tobytes() + str(self.size).encode()).hexdigest()
 
 
@@ -54,11 +58,14 @@ class Accumulator:
         self.shift: Any = 0.0
         self.total: Any = 0.0
         self.products: Any = 0.0
+        self.kept: list[Tensor] = []
 
     def add(self, features: Tensor) -> None:
         """Count features (B, dim) in; B may be 0."""
         if not len(features):
             return
+        if self.size < KEPT:
+            self.kept.append(features[: KEPT - self.size].cpu())
         x: Any = features.double()
         if features.device.type == "cpu":
             x = x.numpy()  # whose bits the records of CPU suites hold
@@ -76,7 +83,7 @@ class Accumulator:
         sigma = (products - self.size * np.outer(mean, mean)) / (self.size - 1)
         if not np.isfinite(sigma).all():
             raise BadInput("features: not finite; the extractor's weights are damaged")
-        return Statistics(shift + mean, sigma, self.size)
+        return Statistics(shift + mean, sigma, self.size, torch.cat(self.kept).float().numpy())
 
 
 def statistics(batches: Iterable[Tensor], extractor: Extractor) -> Statistics:
@@ -109,6 +116,15 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     return float(difference @ difference + np.trace(a.sigma) + np.trace(b.sigma) - 2 * np.sqrt(cross.clip(0)).sum())
 
 
+def kernel_distance(a: Statistics, b: Statistics) -> float:
+    """The unbiased squared MMD under the kernel (x y / dim + 1)^3, mean over random subsets of features; near 0 it may
+    be negative. Subsets of other sizes differ in noise, not in what they estimate."""
+    size = min(SUBSET, len(a.features), len(b.features))
+    parts = [torch.from_numpy(one.features).double() for one in (a, b)]
+    found = kid_features_to_metric(*parts, kid_subsets=SUBSETS, kid_subset_size=size, verbose=False)
+    return float(found["kernel_inception_distance_mean"])
+
+
 def reference(store: Store, extractor: Extractor, folder: Path, *others: Path) -> Statistics:
     """Statistics of a dataset's reference images, kept under FOLDER/.reference by the digests of data and extractor; of
     a folder that may only be read, in the next of the others.
@@ -126,7 +142,15 @@ def reference(store: Store, extractor: Extractor, folder: Path, *others: Path) -
             starts = range(0, len(store.reference), BATCH)
             made = statistics((torch.from_numpy(np.array(store.reference[i : i + BATCH])) for i in starts), extractor)
             with replacing(path) as file:
-                np.savez(file, mu=made.mu, sigma=made.sigma, size=made.size, digest=made.digest, key=key)
+                np.savez(
+                    file,
+                    mu=made.mu,
+                    sigma=made.sigma,
+                    size=made.size,
+                    features=made.features,
+                    digest=made.digest,
+                    key=key,
+                )
             return made
     except OSError:
         if not others:
@@ -137,7 +161,7 @@ def reference(store: Store, extractor: Extractor, folder: Path, *others: Path) -
 def _kept(path: Path, key: str) -> Statistics | None:
     """The statistics in a file, if it is whole and of that key."""
     with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as kept:
-        found = Statistics(kept["mu"], kept["sigma"], int(kept["size"]))
+        found = Statistics(kept["mu"], kept["sigma"], int(kept["size"]), kept["features"])
         if str(kept["key"]) == key and str(kept["digest"]) == found.digest:
             return found
     return None

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Summary", "Unreachable", "default_uri", "sync", "ui"]
 
-METRICS = {"train": ("loss", "lr", "grad_norm", "seconds"), "eval": ("fid", "eval_seconds")}  # by event
+METRICS = {"train": ("loss", "lr", "grad_norm", "seconds"), "eval": ("fid", "kid", "eval_seconds")}  # by event
 # Of the start event: what becomes params, and what becomes tags since a resumed run may change it.
 PARAMS = {"params", "backbone_params", "method_params", "flops", "init_digest", "extractor_digest"}
 PARAMS |= {"reference_digest", "reference_size"}

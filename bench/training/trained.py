@@ -115,7 +115,7 @@ class Trained:
         run = reading.summarize(self.config, read_events(self.folder.path, train=False, live=True))
         start, spec, settings = run["start"], self.spec, self.spec.evaluation
         channels, size = self.store.shape[0], self.store.shape[1]
-        keys = {"in_channels": channels, "out_channels": channels, "image_size": size}
+        keys: dict[str, float] = {"in_channels": channels, "out_channels": channels, "image_size": size}
         keys |= {} if spec.dropout is None else {"dropout": spec.dropout}
         words = [f'"{spec.backbone}"', f'"{spec.method_text}"', *(f"{key}={value}" for key, value in keys.items())]
         measured = "not measured yet"

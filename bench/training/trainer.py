@@ -312,7 +312,15 @@ class Trainer:
         taken = {"eval_seconds": time.perf_counter() - began, "sample_seconds": measured.sample_seconds}
         taken |= {"seconds": self.seconds, "feature_seconds": measured.feature_seconds}
         settings = {"nfe": self.spec.evaluation.network_evaluations, "samples": self.spec.evaluation.samples}
-        self._event("eval", flush=True, fid=measured.distance, **taken, **settings, draws=self.draws)
+        self._event(
+            "eval",
+            flush=True,
+            fid=measured.distance,
+            kid=measured.kernel_distance,
+            **taken,
+            **settings,
+            draws=self.draws,
+        )
 
     def _measure(self, repeat: int = 0) -> Measured:
         with self.warning.breaks_off():

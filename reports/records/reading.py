@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 PROTOCOL = 2  # the version of the measurement protocol this reader knows
-EVALUATION = ("images", "seconds", "fid", "eval_seconds", "nfe", "samples", "draws")  # what a summary keeps of each
+EVALUATION = (
+    "images",
+    "seconds",
+    "fid",
+    "kid",
+    "eval_seconds",
+    "nfe",
+    "samples",
+    "draws",
+)  # what a summary keeps of each
 PROBE = ("probe", "images", "value", "blocks", "largest")  # what it keeps of each probe that is a number
 PLACE = ("device_name", "processes", "accumulate", "checkpointing")  # what it keeps of how a run was computed
 WINDOW = 9  # consecutive points of a series in which its band is read

@@ -64,7 +64,10 @@ class Listed(InCell):
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """One evaluation of a run: distance `fid` after `images` training images and `seconds` on the training clock."""
+    """One evaluation of a run: distance `fid` after `images` training images and `seconds` on the training clock.
+
+    kid: the kernel distance on the same features, which is shown beside it and decides nothing.
+    """
 
     images: int
     seconds: float
@@ -73,6 +76,7 @@ class EvaluationRecord:
     nfe: int | None = None
     samples: int | None = None
     draws: str | None = None
+    kid: float | None = None
 
 
 @dataclass(frozen=True)

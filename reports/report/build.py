@@ -128,7 +128,8 @@ def run_row(records: Records, listed: Listed) -> tree.RunRow:
     known: dict[str, Any] = {key: getattr(run, key) for key in ("status", "reason", "images", "seconds", "resumes")}
     known |= {key: run.start.get(key) for key in ("params", "flops")}
     if run.status == "complete" and run.evaluations:
-        known["final_fid"] = max(run.evaluations, key=lambda one: one.images).fid
+        last = max(run.evaluations, key=lambda one: one.images)
+        known |= {"final_fid": last.fid, "final_kid": math.nan if last.kid is None else last.kid}
     return tree.RunRow(**vars(listed), **known, unread=sum(not math.isfinite(one.fid) for one in run.evaluations))
 
 

@@ -153,6 +153,7 @@ class RunRow(Listed):
     params: int | None = None  # parameters of the network, its method included
     flops: float | None = None  # forward pass of one image
     final_fid: float = math.nan  # distance at the full budget
+    final_kid: float = math.nan  # kernel distance there
     unread: int = 0  # evaluations without a finite distance
 
 
@@ -321,12 +322,13 @@ def decode(path: Any) -> Report:
 
 
 def restore(kind: Any, value: Any) -> Any:
-    """What `encode` wrote, as its type says: null is nan where a number belongs."""
+    """What `encode` wrote, as its type says: null is nan where a number belongs. What an older version did not write
+    has its default."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is float:
         return math.nan if value is None else float(value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return kind(**{key: restore(hint, value[key]) for key, hint in get_type_hints(kind).items()})
+        return kind(**{key: restore(hint, value[key]) for key, hint in get_type_hints(kind).items() if key in value})
     if origin is UnionType:
         return None if value is None else restore(inner[0], value)
     if origin is dict:

@@ -93,6 +93,7 @@ def test_more_samples_do_not_change_the_first_ones(specs, stores):
 def test_each_repeat_has_noise_of_its_own(specs, stores):
     found = evaluator(specs("digits")[0], stores["digits"])
     first, again, other = (found(Recorded(), repeat) for repeat in (0, 0, 1))
+    assert first.kernel_distance == again.kernel_distance != other.kernel_distance
     assert first.distance == again.distance != other.distance and torch.equal(first.grid, again.grid)
     assert first.grid.shape == (64, 1, 8, 8) and first.grid.dtype == torch.uint8
     assert first.sample_seconds > 0 and first.feature_seconds > 0
@@ -100,7 +101,7 @@ def test_each_repeat_has_noise_of_its_own(specs, stores):
 
 def test_samples_that_are_not_finite_have_no_distance(specs, stores):
     found = evaluator(specs("digits")[0], stores["digits"])(Recorded(lambda x: x * math.nan))
-    assert math.isnan(found.distance) and found.grid.shape == (64, 1, 8, 8)
+    assert math.isnan(found.distance) and math.isnan(found.kernel_distance) and found.grid.shape == (64, 1, 8, 8)
 
 
 @pytest.mark.parametrize("training", [True, False])

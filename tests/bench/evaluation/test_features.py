@@ -1,10 +1,14 @@
 """The extractors: small-conv measures what it should; inception says what it lacks."""
 
+import hashlib
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torchvision.transforms.functional import gaussian_blur
 
 from bench.errors import BadInput
@@ -153,8 +157,6 @@ def test_inception_refuses_what_is_not_tensors_and_what_does_not_fit(tmp_path):
 
 def test_inception_loads_weights_of_its_shape(tmp_path, real):
     """Random weights of the published shapes: the path from file to distance, without the published file."""
-    from unittest import mock
-
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     with (
@@ -175,3 +177,41 @@ def test_inception_loads_weights_of_its_shape(tmp_path, real):
     with pytest.raises(BadInput, match=f"its weights have sha256 {loaded.digest}, expected '6726825d'"):
         features.load("inception", str(tmp_path / "weights.pth"), digest="6726825d")
     assert (loaded.dim, len(loaded.digest)) == (2048, 64) and loaded(real[:2]).shape == (2, 2048)
+
+
+@pytest.fixture(scope="module")
+def dinov2_file(tmp_path_factory):
+    """Random weights of the shape, as timm's hub has them: position embeddings for 518 pixels."""
+    torch.manual_seed(0)
+    network = timm.create_model("vit_small_patch14_dinov2", num_classes=0)
+    path = tmp_path_factory.mktemp("dinov2") / "model.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+def test_dinov2_loads_weights_of_its_shape_from_a_path(dinov2_file, real, monkeypatch):
+    monkeypatch.setenv("SKIPBENCH_DINOV2", str(dinov2_file))
+    loaded = features.load("dinov2")
+    assert loaded.digest == hashlib.sha256(dinov2_file.read_bytes()).hexdigest() and loaded.dim == 384
+    x = loaded(real[:3])
+    assert x.shape == (3, 384) and x.isfinite().all() and torch.allclose(x, loaded(real[:3], batch=1), atol=1e-5)
+    network = timm.create_model("vit_small_patch14_dinov2", num_classes=0, checkpoint_path=str(dinov2_file))
+    network.set_input_size(img_size=224)
+    larger = torch.nn.functional.interpolate(
+        real[:3].expand(-1, 3, -1, -1) / 255, (224, 224), mode="bicubic", antialias=True
+    )
+    mean, std = (torch.tensor(network.default_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        assert torch.allclose(network.eval()((larger.clamp(0, 1) - mean) / std), x, atol=1e-4)
+
+
+def test_dinov2_without_a_file_or_a_network_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKIPBENCH_DINOV2", "")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", mock.Mock(side_effect=OSError("no network")))
+    with pytest.raises(BadInput, match=r"cannot be fetched .OSError.; set SKIPBENCH_DINOV2 to its model.safetensors"):
+        features.load("dinov2")
+    with pytest.raises(BadInput, match=r"no weights file at .*none; set SKIPBENCH_DINOV2"):
+        features.load("dinov2", tmp_path / "none")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(BadInput, match=r"extractor dinov2: .*other.safetensors does not fit"):
+        features.load("dinov2", tmp_path / "other.safetensors")

@@ -76,6 +76,25 @@ def test_equal_to_torch_fidelity_on_a_folder_of_pngs(real, extractor, tmp_path):
     ) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
 
 
+def test_the_kernel_distance_is_the_unbiased_mmd_of_the_features_kept(real, extractor):
+    """Binkowski et al. 2018, eq. 4, written out, on subsets that are the whole; near 0 between halves of the data."""
+    a, b = (statistics([images[:512]], extractor) for images in (real, noisy(real)))
+    x, y = a.features.astype(float), b.features.astype(float)
+    kernel = lambda u, v: (u @ v.T / 64 + 1) ** 3
+    pairs = 512 * 511
+    inner = sum((kernel(u, u).sum() - np.trace(kernel(u, u))) / pairs for u in (x, y))
+    expected = inner - 2 * kernel(x, y).mean()
+    assert len(x) == 512 and frechet.kernel_distance(a, b) == pytest.approx(expected, rel=1e-9)
+    halves = [statistics([half], extractor) for half in (real[::2], real[1::2])]
+    assert abs(frechet.kernel_distance(*halves)) < 0.01 * frechet.kernel_distance(a, b)
+
+
+def test_no_more_features_are_kept_than_the_kernel_distance_needs(real, extractor, monkeypatch):
+    monkeypatch.setattr(frechet, "KEPT", 700)
+    found = statistics(real.split(500), extractor)
+    assert found.size == len(real) and torch.equal(torch.from_numpy(found.features), extractor(real[:700]))
+
+
 def test_statistics_are_numpys_in_float64(real, extractor):
     x = extractor(real).double().numpy()
     found = statistics(real.split(frechet.BATCH), extractor)

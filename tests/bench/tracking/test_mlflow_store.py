@@ -21,8 +21,8 @@ from mlflow import MlflowClient
 from projected import CELL, ROOT, by_run, content, end, free_port, histories, live, planned, serve, write
 
 from bench.errors import BadInput
+from bench.tracking import results, sync
 from bench.tracking import store as mlflow_store
-from bench.tracking import sync
 from reports.records.lease import Lease
 
 
@@ -93,13 +93,13 @@ def test_a_pass_that_was_killed_keeps_nobody_waiting(root):
 
 def test_a_pass_that_lost_its_lease_stops(root, monkeypatch):
     """A machine that slept: another process took the lease over; what was projected until then stays."""
-    lease, project_cell = root / ".mlflow.lease", sync.project_cell
+    lease, project_cell = root / ".mlflow.lease", results.project_cell
 
     def overtaken(*args):
         lease.write_text(lease.read_text().replace(f"pid={os.getpid()}", "pid=1"))
         return project_cell(*args)
 
-    monkeypatch.setattr(sync, "project_cell", overtaken)
+    monkeypatch.setattr(results, "project_cell", overtaken)
     with pytest.raises(sync.Unreachable, match=r"another process writes to MLflow now .*taken over by process 1 on"):
         sync.sync(root, "tiny")
     monkeypatch.undo()
