@@ -123,6 +123,7 @@ def events(cfg: dict, fid: Sequence[float], status: str = "complete", upto: int 
                 "event": "eval",
                 **clock,
                 "fid": float(value) if np.isfinite(value) else str(float(value)),
+                "kid": float(value) / 3 if np.isfinite(value) else "nan",
                 "eval_seconds": 0.1,
                 "nfe": 6,
                 "samples": 512,
