@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.scaling import LongSkip, Scaling
@@ -36,6 +37,16 @@ class Config(ABC):
     def multiple(self) -> int:
         """`image_size` must be a multiple of this."""
         return 1
+
+    @property
+    def null_class(self) -> int | None:
+        """The number of a class condition that stands for no class; None where there is none."""
+        return None
+
+    def long_skips(self) -> tuple[LongSkip, ...]:
+        """The long skips, shallowest first: of a network without memory behind it unless a subclass knows better."""
+        with torch.device("meta"):
+            return self.build().long_skips
 
     @abstractmethod
     def build(self) -> Backbone:
@@ -92,7 +103,7 @@ class Backbone(nn.Module, ABC):
 
 def parameter_groups(model: Backbone, weight_decay: float) -> list[dict[str, Any]]:
     """The weights as an optimizer takes them: one group, and one without decay for a method that says so (`decays`)."""
-    exempt = dict.fromkeys(() if model.scaling.decays else model.scaling.parameters())
+    exempt = dict.fromkeys(() if model.scaling.decays else model.scaling.own)
     decayed = [weight for weight in model.parameters() if weight not in exempt]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": list(exempt), "weight_decay": 0.0}]
     return groups if exempt else groups[:1]

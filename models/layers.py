@@ -45,6 +45,30 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, fp32: bool = False) -> T
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).transpose(1, 2).flatten(2)
 
 
+class Attention(nn.Module):
+    """Self-attention; qkv in the order (K, heads, width), with a bias or without."""
+
+    fp32_attention = False
+
+    def __init__(self, width: int, heads: int, bias: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        out: Tensor = self.proj(attend(q, k, v, self.heads, self.fp32_attention))
+        return out
+
+
+def unpatchify(x: Tensor, patch: int, size: int) -> Tensor:
+    """(B, h w, p1 p2 C) -> (B, C, h p1, w p2)."""
+    side = size // patch
+    cells = torch.unflatten(torch.unflatten(x, -1, (patch, patch, -1)), 1, (side, side))
+    return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, size, size)
+
+
 class Recomputed(nn.Module):
     """A block that, if `recompute` is set, keeps no activations for the backward pass but computes them again."""
 

@@ -13,7 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -28,7 +28,8 @@ class LongSkip:
 
     channels: of the skip. tokens: length of a token sequence, None for maps. trunk: channels of the trunk that the skip
     joins, None for as many as the skip's. patches: how many of the tokens, the last ones, are a square image. Every
-    skip of a U-ViT is a level of its own.
+    skip of a transformer is a level of its own. mapped: whether the method brings the linear layer that maps what is
+    joined back to the trunk's channels (elsewhere the backbone has it). eps: of a norm at the join.
     """
 
     index: int
@@ -39,6 +40,8 @@ class LongSkip:
     tokens: int | None = None
     trunk: int | None = None
     patches: int = 0
+    mapped: bool = False
+    eps: float = 1e-5
 
     @property
     def gated(self) -> int:
@@ -64,6 +67,13 @@ class Scaling(nn.Module):
     def __init__(self, long_skips: Sequence[LongSkip]) -> None:
         super().__init__()
         self.long_skips = tuple(long_skips)
+        mapped = (where for where in self.long_skips if where.mapped)
+        self.linears = nn.ModuleList(nn.Linear(where.joined, where.trunk or where.channels) for where in mapped)
+
+    @property
+    def own(self) -> list[nn.Parameter]:
+        """The method's parameters but for the linear layers behind its joins."""
+        return [weight for name, weight in self.named_parameters() if not name.startswith("linears.")]
 
     def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         """What the long skip carries: s, scaled."""
@@ -72,6 +82,11 @@ class Scaling(nn.Module):
     def join(self, trunk: Tensor, s: Tensor, where: LongSkip) -> Tensor:
         """Trunk and skip, concatenated along the channels."""
         return torch.cat([trunk, self.skip(s, where)], dim=channel_axis(s))
+
+    def to_trunk(self, joined: Tensor, where: LongSkip) -> Tensor:
+        """What was joined, mapped back to the trunk's channels where the method has the layer for it."""
+        out: Tensor = self.linears[where.index - 1](joined) if self.linears else joined
+        return out
 
     def residual(self, x: Tensor, h: Tensor) -> Tensor:
         """The short residual sum of a block: its input x and its branch h."""
@@ -149,7 +164,7 @@ FACTOR = (lambda factor: factor >= 0, "a number of at least 0")
 
 @register("none")
 class NoScaling(Scaling):
-    """Factor 1: the plain backbone. U-Net, arXiv 1505.04597; U-ViT, arXiv 2209.12152."""
+    """Factor 1: long skips as they are. U-Net, arXiv 1505.04597; U-ViT, arXiv 2209.12152."""
 
 
 @register("inv_sqrt2")
@@ -265,16 +280,17 @@ class MagnitudePreservingCat(Scaling):
 
 @register("norm_cat")
 class NormCat(Scaling):
-    """Linear(LayerNorm(cat)), the linear layer the backbone's own. Skip-DiT, arXiv 2411.17616; HunyuanDiT, 2405.08748.
+    """Linear(LayerNorm(cat)). Skip-DiT, arXiv 2411.17616; HunyuanDiT, 2405.08748.
 
-    In a U-ViT that layer is `skip_linear`; in a UNet the first convolution and the 1x1 shortcut of the block.
+    The linear layer is that of every method in a DiT, `skip_linear` in a U-ViT; in a UNet the first convolution and the
+    1x1 shortcut of the block.
     """
 
     decays = False
 
     def __init__(self, long_skips: Sequence[LongSkip]) -> None:
         super().__init__(long_skips)
-        self.norms = nn.ModuleList(nn.LayerNorm(where.joined) for where in long_skips)
+        self.norms = nn.ModuleList(nn.LayerNorm(where.joined, where.eps) for where in long_skips)
 
     def join(self, trunk: Tensor, s: Tensor, where: LongSkip) -> Tensor:
         joined, axis = super().join(trunk, s, where), channel_axis(s)
@@ -333,6 +349,19 @@ class NoSkip(Scaling):
 
     def skip(self, s: Tensor, where: LongSkip) -> Tensor:
         return torch.zeros_like(s)
+
+
+@register("plain")
+class Plain(Scaling):
+    """No long skips: the trunk goes on alone. DiT, arXiv 2212.09748, without what Skip-DiT, arXiv 2411.17616, adds."""
+
+    def __init__(self, long_skips: Sequence[LongSkip]) -> None:
+        if not all(where.mapped for where in long_skips):
+            raise ValueError("plain: the layers of this backbone take trunk and skip joined; choose no_skip or a DiT")
+        super().__init__([replace(where, mapped=False) for where in long_skips])
+
+    def join(self, trunk: Tensor, s: Tensor, where: LongSkip) -> Tensor:
+        return trunk
 
 
 @register("skip_tuning")

@@ -22,7 +22,7 @@ def factors(scaling: Scaling) -> list[float] | None:
     """kappa_1 .. kappa_N, asked of a network's method; None if it does more than multiply skips by fixed numbers."""
     kind = type(scaling)
     elsewhere = kind.join is not Scaling.join or kind.residual is not Scaling.residual
-    if elsewhere or any(True for _ in scaling.parameters()):
+    if elsewhere or scaling.own:
         return None
 
     def factor(where: LongSkip) -> float:

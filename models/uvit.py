@@ -15,7 +15,7 @@ from timm.layers.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from models.backbone import Backbone, Config
-from models.layers import Recomputed, attend, module_list, sinusoid
+from models.layers import Attention, Recomputed, module_list, sinusoid, unpatchify
 from models.scaling import LongSkip, Scaling
 
 
@@ -59,29 +59,12 @@ class UViTConfig(Config):
         return UViT(self)
 
 
-class Attention(nn.Module):
-    """Self-attention; qkv in the order (K, heads, width), no bias on it."""
-
-    fp32_attention = False
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        out: Tensor = self.proj(attend(q, k, v, self.heads, self.fp32_attention))
-        return out
-
-
 class Block(Recomputed):
     """A pre-norm transformer block; with `skip` it first maps the joined trunk and skip back to its width."""
 
     def __init__(self, width: int, heads: int, dropout: float, skip: bool = False) -> None:
         super().__init__()
-        self.norm1, self.attn = nn.LayerNorm(width), Attention(width, heads)
+        self.norm1, self.attn = nn.LayerNorm(width), Attention(width, heads, bias=False)
         self.norm2, self.mlp = nn.LayerNorm(width), Mlp(width, 4 * width)
         self.skip_linear = nn.Linear(2 * width, width) if skip else None
         self.drop = nn.Dropout(dropout)
@@ -145,7 +128,7 @@ class UViT(Backbone):
         for block, where in zip(self.out_blocks, reversed(self.long_skips), strict=True):
             x = block(self.scaling.join(x, skips.pop(), where), self.scaling)
         patches = self.decoder_pred(self.norm(x))[:, self.config.extra_tokens :]
-        out: Tensor = self.final_layer(_unpatchify(patches, self.config.patch, self.config.image_size))
+        out: Tensor = self.final_layer(unpatchify(patches, self.config.patch, self.config.image_size))
         return out
 
     def _tokens(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
@@ -157,13 +140,6 @@ class UViT(Backbone):
         elif self.config.classes:
             parts.insert(0, self.label_emb(condition)[:, None])
         return torch.cat(parts, dim=1) + self.pos_embed
-
-
-def _unpatchify(x: Tensor, patch: int, size: int) -> Tensor:
-    """(B, h w, p1 p2 C) -> (B, C, h p1, w p2)."""
-    side = size // patch
-    cells = torch.unflatten(torch.unflatten(x, -1, (patch, patch, -1)), 1, (side, side))
-    return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, size, size)
 
 
 def _initialise(std: float, module: nn.Module) -> None:

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.backbone import Backbone, Config
+from models.dit import DiTConfig
 from models.methods import parse_method
 from models.unet import UNetConfig
 from models.uvit import UViTConfig
@@ -23,6 +24,7 @@ OVERRIDES = ("in_channels", "out_channels", "image_size", "dropout")
 DDIM: dict[str, Any] = {"eps": 1e-6, "padded_down": True}
 DDIM |= {"scale_shift": False, "sine_first": True, "closed": True, "zero_init": False}
 NARROW: dict[str, Any] = {"patch": 2, "width": 32, "heads": 2, "init_std": 0.08}  # 0.08 is 0.02 sqrt(512 / 32)
+DIT: dict[str, Any] = {"patch": 2, "width": 28, "depth": 8, "heads": 2}
 TEXT = (77, 768)  # tokens and width of CLIP ViT-L/14
 
 # fmt: off
@@ -37,6 +39,11 @@ PRESETS: dict[str, Config] = {
     "unet-xs-class":         UNetConfig(12, 16, (1, 1, 1),       1, (3,),    heads=2, groups=4, classes=12),
     "uvit-xs-t2i":           UViTConfig( 8, depth=8, in_channels=4, context=(12, 32), **NARROW),
     "unet-xs-t2i":           UNetConfig( 8, 16, (1, 1, 1), 1, (4,), heads=2, in_channels=4, groups=4, context=(12, 32)),
+    # DiTs within 10 % of uvit-xs and uvit-xs-class, with joins and without; plain ones as large as those with joins
+    "dit-xs":                DiTConfig( 8, in_channels=1, **DIT),
+    "dit-xs-wide":           DiTConfig( 8, in_channels=1, mlp_ratio=4.5, **DIT),
+    "dit-xs-class":          DiTConfig(12, classes=12, **DIT),
+    "dit-xs-class-wide":     DiTConfig(12, classes=12, mlp_ratio=4.5, **DIT),
     # miniatures of other depths, to see what grows with the number of skips
     "uvit-xs-d12":           UViTConfig( 8, depth=12, in_channels=1, **NARROW),
     "uvit-xs-d16":           UViTConfig( 8, depth=16, in_channels=1, **NARROW),
@@ -53,6 +60,11 @@ PRESETS: dict[str, Config] = {
     "uvit-l-4":              UViTConfig(64, 4, 1024, 20, 16, classes=1000),
     "uvit-s-2-t2i":          UViTConfig(32, 2,  512, 12,  8, in_channels=4, context=TEXT),
     "uvit-s-2-deep-t2i":     UViTConfig(32, 2,  512, 16,  8, in_channels=4, context=TEXT),
+    # DiT, published, on latents of 256 pixels: size, patch, width, depth, heads
+    "dit-s-2":               DiTConfig(32, 2,  384, 12,  6, in_channels=4, classes=1000),
+    "dit-b-2":               DiTConfig(32, 2,  768, 12, 12, in_channels=4, classes=1000),
+    "dit-l-2":               DiTConfig(32, 2, 1024, 24, 16, in_channels=4, classes=1000),
+    "dit-xl-2":              DiTConfig(32, 2, 1152, 28, 16, in_channels=4, classes=1000),
     # UNet, published: size, width, its multiples per level, blocks, resolutions with attention
     "unet-iddpm-cifar10":    UNetConfig(32, 128, (1, 2, 2, 2),    3, (16, 8), heads=4, dropout=0.3),
     "unet-ddim-celeba64":    UNetConfig(64, 128, (1, 2, 2, 2, 4), 2, (16,),   heads=1, dropout=0.1, **DDIM),

@@ -65,7 +65,7 @@ class Probes:
         self.history: list[float] = []  # the last losses
         self.spikes: list[float] = []  # sizes
         # Once: to walk the modules costs a tenth of what a probed step costs.
-        self.weights = list(model.parameters())
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.blocks = {part: [list(block.parameters()) for block in getattr(model, part)] for part in PARTS}
 
     @property

@@ -1,4 +1,4 @@
-"""Both backbones: the seam, conditions, and inputs that do not fit."""
+"""All backbones: the seam, conditions, and inputs that do not fit."""
 
 import dataclasses
 
@@ -8,14 +8,17 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
+from models.dit import DiT, DiTConfig
 from models.scaling import Scaling
-from models.unet import AttentionBlock, ResBlock, UNet, UNetConfig
-from models.uvit import UViT, UViTConfig
+from models.unet import AttentionBlock, ResBlock, UNetConfig
+from models.uvit import UViTConfig
 
 SMALL = {
     "uvit": UViTConfig(8, patch=2, width=16, depth=4, heads=2),
     "uvit class": UViTConfig(8, patch=2, width=16, depth=4, heads=2, classes=5),
     "uvit text": UViTConfig(8, patch=2, width=16, depth=4, heads=2, context=(7, 12)),
+    "dit": DiTConfig(8, patch=2, width=16, depth=4, heads=2),
+    "dit class": DiTConfig(8, patch=2, width=16, depth=4, heads=2, classes=5),
     "unet": UNetConfig(8, channels=8, mult=(1, 2), blocks=2, attention=(4,), heads=2, groups=4),
     "unet class": UNetConfig(8, channels=8, mult=(1, 2), blocks=1, attention=(8, 4), groups=4, classes=5),
     "unet text": UNetConfig(
@@ -33,8 +36,19 @@ SMALL = {
 
 
 def make(config):
+    """A network whose branches and output are not zero."""
     torch.manual_seed(0)
-    return UViT(config) if isinstance(config, UViTConfig) else UNet(dataclasses.replace(config, zero_init=False))
+    if isinstance(config, UNetConfig):
+        return dataclasses.replace(config, zero_init=False).build()
+    net = config.build()
+    if isinstance(net, DiT):
+        wake(net)
+    return net
+
+
+def wake(net):
+    for parameter in (parameter for parameter in net.parameters() if not parameter.any()):
+        torch.nn.init.normal_(parameter, std=0.1)
 
 
 def condition(config, n=2):
@@ -73,11 +87,15 @@ def test_join_at_every_long_skip_and_residual_in_every_block(name):
         assert len(net.long_skips) == where.N and (trunk[axis], s[axis]) == (where.trunk, where.channels)
         assert where.joined == where.trunk + where.channels
         if where.tokens:
-            assert s[1] == where.tokens == config.tokens and where.level == where.index and where.patches == 16
+            assert (
+                s[1] == where.tokens == getattr(config, "tokens", 16)
+                and where.level == where.index
+                and where.patches == 16
+            )
         else:
             assert s[-1] == 8 >> (where.level - 1) and where.levels == len(config.mult)
-    if isinstance(config, UViTConfig):
-        assert spy.sums == 2 * (config.depth + 1)
+    if isinstance(config, DiTConfig | UViTConfig):
+        assert spy.sums == 2 * (config.depth + len(net.middle))
     else:
         assert spy.sums == sum(isinstance(m, ResBlock | AttentionBlock) for m in net.modules())
 
@@ -95,7 +113,9 @@ def test_a_skip_carries_what_the_mirrored_block_put_out(name):
             return s
 
     net.scaling = Carried(net.long_skips)
-    if isinstance(config, UViTConfig):
+    if isinstance(config, DiTConfig):
+        sources = net.blocks[:2]
+    elif isinstance(config, UViTConfig):
         sources = [*net.in_blocks]
     else:
         sources = [net.conv_in]
@@ -127,6 +147,8 @@ def test_time_and_condition_matter_and_images_of_a_batch_do_not_mix(name):
         ("uvit class", None, "none given; the model takes class"),
         ("uvit text", torch.arange(2), "class given; the model takes text"),
         ("unet", torch.randn(2, 7, 12), "text given; the model takes none"),
+        ("dit", torch.arange(2), "class given; the model takes none"),
+        ("dit class", None, "none given; the model takes class"),
         ("unet class", None, "none given; the model takes class"),
         ("unet text", None, "none given; the model takes text"),
         ("uvit class", torch.arange(3), r"condition: shape \(3,\) does not fit; the model takes \(2,\)"),
@@ -142,14 +164,14 @@ def test_a_wrong_condition_is_refused(name, bad, message):
         make(SMALL[name])(torch.randn(2, 3, 8, 8), torch.zeros(2), bad)
 
 
-@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs"])
+@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs", "dit-xs"])
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 16, 16), (2, 1, 8, 16), (1, 8, 8)])
 def test_images_of_another_shape_are_refused(preset, shape):
     with pytest.raises(ValueError, match=r"x: shape .* does not fit; the model takes \(B, 1, 8, 8\)"):
         models.build(preset)(torch.zeros(shape), torch.zeros(shape[0]))
 
 
-@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs"])
+@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs", "dit-xs"])
 @pytest.mark.parametrize("times", [torch.tensor(3.0), torch.zeros(1), torch.zeros(2, 1)])
 def test_times_of_another_shape_are_refused(preset, times):
     with pytest.raises(ValueError, match=r"timesteps: shape .* does not fit; the model takes \(2,\), one per image"):
@@ -157,13 +179,15 @@ def test_times_of_another_shape_are_refused(preset, times):
 
 
 def test_dropout_acts_in_training_only():
-    for preset in ("uvit-xs", "unet-xs"):
+    for preset in ("uvit-xs", "unet-xs", "dit-xs"):
         net, x, t = models.build(preset, dropout=0.5), torch.randn(2, 1, 8, 8), torch.zeros(2)
         if preset == "unet-xs":
             torch.nn.init.normal_(net.conv_out.weight)
             for module in net.modules():
                 if isinstance(module, ResBlock):
                     torch.nn.init.normal_(module.conv2.weight, std=0.1)
+        if preset == "dit-xs":
+            wake(net)
         assert not torch.equal(net(x, t), net(x, t))
         net.eval()
         assert torch.equal(net(x, t), net(x, t))
@@ -184,7 +208,7 @@ class Recorder(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs"])
+@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs", "dit-xs"])
 def test_no_scaling_joins_by_one_concatenation_and_no_copy(preset):
     """The skip itself goes into the one `cat` that a long skip needs."""
     model = models.build(preset)
@@ -196,7 +220,7 @@ def test_no_scaling_joins_by_one_concatenation_and_no_copy(preset):
     assert [name for name, _ in joined.seen] == ["clone", "cat"]  # the clone is the trunk's, made here
 
 
-@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs"])
+@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs", "dit-xs"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_is_torchs_own_in_the_type_of_the_computation(preset, dtype, monkeypatch):
     """scaled_dot_product_attention, in bf16 under autocast, at every attention and nowhere a softmax beside it."""

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import models
-from models.uvit import UViT, UViTConfig, _unpatchify
+from models.layers import unpatchify
+from models.uvit import UViT, UViTConfig
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_the_order_of_tokens(words, condition, time):
 def test_unpatchify_undoes_the_cut_into_patches():
     image = torch.arange(2 * 3 * 6 * 6.0).reshape(2, 3, 6, 6)
     patches = [image[:, :, i : i + 2, j : j + 2].permute(0, 2, 3, 1).flatten(1) for i in (0, 2, 4) for j in (0, 2, 4)]
-    assert torch.equal(_unpatchify(torch.stack(patches, dim=1), patch=2, size=6), image)
+    assert torch.equal(unpatchify(torch.stack(patches, dim=1), patch=2, size=6), image)
 
 
 def test_a_narrow_network_starts_with_layers_that_put_out_as_much_as_the_published_ones():

@@ -4,8 +4,6 @@ import pytest
 import torch
 
 import models
-from models.unet import UNetConfig
-from models.uvit import UViTConfig
 
 PUBLISHED = {
     "uvit-s-2": 44_255_328,
@@ -33,6 +31,14 @@ PUBLISHED = {
     "unet-xs-n8": 150_641,
     "unet-xs-n12": 220_849,
     "uvit-s-2-deep": 57_908_320,
+    "dit-xs": 132_976,
+    "dit-xs-wide": 139_360,
+    "dit-xs-class": 134_356,
+    "dit-xs-class-wide": 140_740,
+    "dit-s-2": 34_728_976,
+    "dit-b-2": 137_582_608,
+    "dit-l-2": 483_264_528,
+    "dit-xl-2": 712_286_224,
     "unet-cifar10-matched": 46_186_083,
     "unet-celeba64-matched": 44_286_147,
     "unet-imagenet64": 121_572_483,
@@ -47,6 +53,14 @@ MATCHED = {
     "unet-celeba64-matched": "uvit-s-4",
     "unet-imagenet64": "uvit-m-4",
     "unet-coco256": "uvit-s-2-t2i",
+    "dit-xs": "uvit-xs",
+    "dit-xs-class": "uvit-xs-class",
+}
+DIT = {  # DiT and Skip-DiT, counted on the public code, the frozen position embedding and the variance's output with them
+    "dit-xl-2": (675_129_632, 712_369_184),
+    "dit-l-2": (458_102_816, 483_330_080),
+    "dit-b-2": (130_512_416, 137_613_344),
+    "dit-s-2": (32_963_360, 34_744_352),
 }
 
 
@@ -67,6 +81,20 @@ def test_the_exact_number_of_parameters(preset):
 
 def test_six_output_channels_of_the_improved_diffusion_unet():
     assert count(outline("unet-iddpm-cifar10", out_channels=6)) == 52_546_438
+
+
+@pytest.mark.parametrize("preset", DIT)
+def test_dit_and_skip_dit_have_the_published_numbers(preset):
+    methods = ("plain", "norm_cat")
+    assert tuple(count(outline(preset, method, out_channels=8)) for method in methods) == DIT[preset]
+
+
+@pytest.mark.parametrize(("preset", "shape"), [("dit-xs", (1, 8, 8)), ("dit-xs-class", (3, 12, 12))])
+def test_a_wide_plain_dit_is_as_large_and_as_dear_as_one_with_joins(preset, shape):
+    """Both are within 10 % of the U-ViT: with joins, see above, and without."""
+    plain, joined, wide = (outline(*two) for two in ((preset, "plain"), (preset, "none"), (f"{preset}-wide", "plain")))
+    assert count(wide) == count(joined) > count(plain) > 0.9 * PUBLISHED[MATCHED[preset]]
+    assert models.flops(wide, shape) == models.flops(joined, shape) > models.flops(plain, shape)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +128,7 @@ def test_the_miniatures_are_matched():
     flops = [models.flops(net, (1, 8, 8)) for net in nets]
     assert min(map(count, nets)) / max(map(count, nets)) > 0.9 and min(flops) / max(flops) > 0.75, flops
     assert all(len(net.long_skips) >= 4 for net in nets) and len({where.level for where in nets[1].long_skips}) >= 2
-    for net in (models.build(preset, "learnable(r=4)") for preset in ("uvit-xs", "unet-xs")):
+    for net in (models.build(preset, "learnable(r=4)") for preset in ("uvit-xs", "unet-xs", "dit-xs")):
         assert all(calibration.layer1.out_features >= 4 for calibration in net.scaling.nets.values())
 
 
@@ -120,6 +148,8 @@ def test_the_miniatures_are_matched():
         ("uvit-s-2-deep-t2i", 8),
         ("unet-iddpm-cifar10", 16),
         ("unet-ddim-celeba64", 15),
+        ("dit-xs", 4),
+        ("dit-xl-2", 14),
     ],
 )
 def test_the_number_of_long_skips(preset, skips):
@@ -169,13 +199,13 @@ def test_bad_builds_are_one_line(words, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs"])
+@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs", "dit-xs"])
 def test_overrides(preset):
     net = models.build(preset, in_channels=3, out_channels=6, image_size=16, dropout=0.2)
     x = torch.randn(2, 3, 16, 16)
     assert net(x, torch.zeros(2)).shape == (2, 6, 16, 16)
     assert {m.p for m in net.modules() if type(m).__name__ == "Dropout" and m.p} == {0.2}
-    assert models.config(preset).dropout == 0 and isinstance(models.config(preset), UViTConfig | UNetConfig)
+    assert models.config(preset).dropout == 0 and isinstance(models.config(preset), models.Config)
 
 
 def test_seeds_leave_the_global_generator_alone_and_none_uses_it():
