@@ -18,7 +18,8 @@ from models.backbone import Backbone
 from models.layouts import sources
 
 State = dict[str, Tensor]
-OUTPUTS = ("final_layer.bias", "out.2.bias", "conv_out.bias")  # of U-ViT, improved-diffusion, DDIM and ours
+# Last biases of U-ViT, DiT, improved-diffusion, DDIM and ours.
+OUTPUTS = ("final_layer.bias", "final_layer.linear.bias", "out.2.bias", "conv_out.bias")
 # In the name of a moving average, of a file too; DDIM's trainer saves a list of which it is the fifth.
 AVERAGE = re.compile(r"(?<![A-Za-z])(ema|shadow|swa|polyak|averaged?)(?![a-z])|EMA|Ema(?![a-z])|^4\.")
 # In the name of what is averaged, where an average is saved with it.

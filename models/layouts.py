@@ -1,6 +1,7 @@
 """Key layouts of public checkpoints, recognised by their keys: where each parameter of ours stands in them.
 
-U-ViT                the names are ours
+U-ViT, DiT           the names are ours
+Skip-DiT             DiT; skip_linears.k.linear and skip_norms.k, k = 0 the deepest skip
 ScaleLong            U-ViT; se.layer1 and se.layer2 shared, or se.k.layer1 and se.k.layer2, k = 0 the deepest skip
 improved-diffusion   input_blocks, middle_block, output_blocks, numbered; qkv interleaved per head (H, 3, C / H)
 DDIM                 down, mid, up by level, up.0 the highest resolution; q, k and v are 1x1 convolutions
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.backbone import Backbone
+from models.dit import DiT
 from models.scaling import Learnable, LearnablePerSkip
 from models.unet import AttentionBlock, ResBlock, Stage, UNet
 from models.uvit import UViT
@@ -38,6 +40,8 @@ def sources(model: Backbone, keys: Iterable[str]) -> dict[str, Source]:
         table = _translate(model, _ddim(model), RES_DDIM, _attention_ddim)
     elif isinstance(model, UViT) and any(key.startswith("se.") for key in keys):
         table = {name: Source((key,)) for name, key in _scalelong(model)}
+    elif isinstance(model, DiT) and any(key.startswith("skip_linears.") for key in keys):
+        table = {name: Source((key,)) for name, key in _skip_dit(model)}
     return {name: table.get(name, Source((name,))) for name in model.state_dict()}
 
 
@@ -49,6 +53,14 @@ def _scalelong(model: UViT) -> Iterator[tuple[str, str]]:
     for name in scaling.nets.state_dict():
         which, rest = name.split(".", 1)  # a length, or the index of a skip from 0, the shallowest
         yield f"scaling.nets.{name}", f"se.{rest}" if shared else f"se.{len(model.long_skips) - 1 - int(which)}.{rest}"
+
+
+def _skip_dit(model: DiT) -> Iterator[tuple[str, str]]:
+    """(our name, Skip-DiT's key) of linear layers and norms at the joins."""
+    for name in model.scaling.state_dict():
+        part, which, *rest = name.split(".")
+        key = f"skip_{part}.{len(model.long_skips) - 1 - int(which)}" if part in ("linears", "norms") else name
+        yield f"scaling.{name}", ".".join([key, *["linear"] * (part == "linears"), *rest])
 
 
 # Convolutional UNets: pairs of modules (ours, theirs), and the names in a residual block, ours and the two families'.

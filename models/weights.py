@@ -19,6 +19,11 @@ from models.methods import parse_method
 from models.zoo import build, config
 
 MOST = 10  # keys or shapes that an error lists
+HINTS = {  # for keys that tell of another method
+    "se.": "se.* is for the methods learnable and learnable_per_skip",
+    "skip_linears.": "skip_* is for the method norm_cat",
+    "scaling.linears.": "a DiT without long skips is for the method plain",
+}
 
 
 def load_published(model: Backbone, state_dict: State, where: str = "weights") -> None:
@@ -33,8 +38,8 @@ def load_published(model: Backbone, state_dict: State, where: str = "weights") -
     counters = {key for key, x in state_dict.items() if x.numel() == 1 and not x.is_floating_point()}
     unexpected = [key for key in state_dict if key not in needed and key not in counters]
     if missing or unexpected:
-        gates = any(key.startswith("se.") for key in unexpected)
-        hint = "; se.* is for the methods learnable and learnable_per_skip" if gates else ""
+        odd = (*missing, *unexpected)
+        hint = next((f"; {hint}" for start, hint in HINTS.items() if any(key.startswith(start) for key in odd)), "")
         raise ValueError(f"{where}: missing keys: {_list(missing)}; unexpected keys: {_list(unexpected)}{hint}")
     ours = model.state_dict()
     made = {name: _convert(source, state_dict, ours[name]) for name, source in found.items()}
@@ -67,7 +72,7 @@ def import_weights(path: Path, preset: str, method: str, out: Path, **overrides:
     config(preset), parse_method(method)  # a typo is said before a large file is read
     content, model = read(path), build(preset, method, **overrides)
     state, which = select(content, model, path)
-    outputs = next((len(state[key]) for key in OUTPUTS if key in state and state[key].ndim), model.config.outputs)
+    outputs = _outputs(state, model)
     if outputs != model.config.outputs:
         model = build(preset, method, **{"out_channels": outputs} | overrides)
     load_published(model, state, f"weights: {path}")
@@ -75,6 +80,15 @@ def import_weights(path: Path, preset: str, method: str, out: Path, **overrides:
     count, channels = sum(p.numel() for p in model.parameters()), model.config.outputs
     what = f"{count:,} parameters of {preset} ({method}, output channels: {channels})"
     return f"{path}: {what} from {which}, written to {out}"
+
+
+def _outputs(state: State, model: Backbone) -> int:
+    """Output channels of a state's network, those of the model where it does not say; a DiT has rows for each pixel."""
+    ours, channels = model.state_dict(), model.config.outputs
+    for name, source in sources(model, state).items():
+        if (key := source.keys[0]) in OUTPUTS and key in state and state[key].ndim:
+            return max(1, len(state[key]) * channels // len(ours[name]))
+    return channels
 
 
 def export(model: nn.Module, path: Path) -> None:

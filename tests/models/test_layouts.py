@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from reference_dit import dit
 from reference_parameters import Parameters, distance
 from reference_unet import ddim, improved
 from reference_uvit import scalelong, uvit
 
 import models
-from models.unet import UNet, UNetConfig
-from models.uvit import UViT, UViTConfig
+from models.dit import DiTConfig
+from models.unet import UNetConfig
+from models.uvit import UViTConfig
 from models.zoo import DDIM
 
 TIMES = torch.tensor([0.0, 17.5, 999.0])
@@ -21,7 +23,7 @@ def images(*shape):
 
 def loaded(config, method, state):
     torch.manual_seed(5)  # what is loaded replaces it all
-    net = UViT(config) if isinstance(config, UViTConfig) else UNet(config)
+    net = config.build()
     net.scaling = models.parse_method(method).build(net.long_skips)
     models.load_published(net.eval(), dict(state))
     return net
@@ -45,6 +47,20 @@ def test_text_to_image_uvit():
     theirs = uvit(p, x, TIMES, patch=2, width=64, depth=4, heads=4, text=text)
     ours = loaded(UViTConfig(16, 2, 64, 4, 4, in_channels=4, context=(11, 20)), "none", p)
     assert distance(theirs, ours(x, TIMES, text)) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("method", "outputs", "classes"), [("plain", 8, 7), ("norm_cat", 8, 7), ("norm_cat", 4, 0)])
+def test_dit_and_skip_dit(method, outputs, classes):
+    """The null class is a class of its own."""
+    p, x, label = Parameters(), images(3, 4, 16, 16), torch.tensor([0, 7, 3])
+    shape = {"patch": 2, "width": 64, "depth": 6, "heads": 4}
+    given = (label, classes) if classes else None
+    theirs = dit(p, x, TIMES, outputs=outputs, label=given, skips=method == "norm_cat", **shape)
+    config = DiTConfig(16, in_channels=4, out_channels=outputs, classes=classes, **shape)
+    ours = loaded(config, method, p)
+    assert distance(theirs, ours(x, TIMES, label if classes else None)) < 1e-5
+    assert any(key.startswith("skip_norms.") for key in p) == (method == "norm_cat")
 
 
 @torch.no_grad()
@@ -81,6 +97,9 @@ def full_size(preset, method="none", **overrides):
             text = torch.empty(1, *config.context) if config.context else None
             scale = scalelong(METHODS.index(method), config.depth // 2)
             uvit(p, x, t, label=labels, text=text, scale=scale, **shape)
+        elif isinstance(config, DiTConfig):
+            shape = {key: getattr(config, key) for key in ("patch", "width", "depth", "heads")}
+            dit(p, x, t, outputs=channels, label=labels, skips=method == "norm_cat", **shape)
         else:
             shape = {key: getattr(config, key) for key in ("channels", "mult", "blocks", "attention")}
             if preset == "unet-ddim-celeba64":
@@ -100,6 +119,11 @@ def full_size(preset, method="none", **overrides):
         ),
         ("uvit-s-2-t2i", "none", {}),
         ("uvit-s-2-deep-t2i", "none", {}),
+        *(
+            (f"dit-{size}-2", method, {"out_channels": 8})
+            for size in ("s", "b", "l", "xl")
+            for method in ("plain", "norm_cat")
+        ),
         ("unet-iddpm-cifar10", "none", {}),
         ("unet-iddpm-cifar10", "none", {"out_channels": 6}),
         ("unet-ddim-celeba64", "none", {}),

@@ -1,9 +1,11 @@
 """Weights in files: what is read and how, what is refused, and back again."""
 
+import argparse
 import hashlib
 
 import pytest
 import torch
+from reference_dit import dit
 from reference_parameters import Parameters, distance
 from reference_unet import improved
 from reference_uvit import scalelong, uvit
@@ -71,6 +73,30 @@ def test_the_output_channels_are_the_files(tmp_path):
         weights.import_weights(own, "unet-xs", "none", out, out_channels=1)
 
 
+DIT = {"patch": 2, "width": 28, "depth": 8, "heads": 2}  # dit-xs-class
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("skips", [False, True])
+def test_a_dit_that_predicts_a_variance_too(tmp_path, skips):
+    """What its trainer saves: weights, average and arguments. Another method is named that takes these keys."""
+    p, own, out = Parameters(), tmp_path / "dit.pt", tmp_path / "ours.safetensors"
+    x, label = torch.randn(2, 3, 12, 12), torch.tensor([3, 12])
+    theirs = dit(p, x, TIMES, outputs=6, label=(label, 12), skips=skips, **DIT)
+    torch.save({"model": {key: 2 * w for key, w in p.items()}, "ema": dict(p), "args": argparse.Namespace(lr=1)}, own)
+    method, other = ("norm_cat", "plain") if skips else ("plain", "none")
+    line = weights.import_weights(own, "dit-xs-class", method, out)
+    assert f"dit-xs-class ({method}, output channels: 6) from ema (its moving average)" in line
+    ours = models.build("dit-xs-class", method, out_channels=6)
+    models.load_published(ours, load_file(out))
+    assert distance(theirs, ours(x, TIMES, label)) < 1e-5
+    hint = (
+        "unexpected keys: skip_norms.* is for the method norm_cat" if skips else "missing keys: scaling.linears.* plain"
+    )
+    with pytest.raises(ValueError, match=hint.replace("* ", ".*")):
+        weights.import_weights(own, "dit-xs-class", other, out)
+
+
 @torch.no_grad()
 def test_a_published_network_of_another_width_is_refused(tmp_path):
     shape = {key: getattr(models.config("unet-xs"), key) for key in ("mult", "blocks", "attention", "heads")}
@@ -130,8 +156,11 @@ def test_a_shape_that_differs_is_refused_and_nothing_is_loaded(published):
     assert torch.equal(net.norm.weight, torch.ones(32))
 
 
-@pytest.mark.parametrize("method", models.methods())
-@pytest.mark.parametrize("preset", ["uvit-xs", "unet-xs"])
+@pytest.mark.parametrize(
+    ("preset", "method"),
+    [("dit-xs", "plain")]
+    + [(preset, name) for preset in ("uvit-xs", "unet-xs", "dit-xs") for name in models.methods() if name != "plain"],
+)
 def test_export_and_read_back(tmp_path, preset, method):
     net, other = (models.build(preset, method, seeds=(seed, seed)) for seed in (1, 2))
     weights.export(net, tmp_path / "weights.safetensors")
