@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import models
 from bench.diffusion.random_streams import RandomStreams, SliceDraws, image_indices
 from bench.diffusion.schedules import Schedule
 from bench.runs.run_spec import RunSpec
@@ -65,7 +66,7 @@ class Batches:
 
     def __init__(self, spec: RunSpec, store: Store, streams: RandomStreams, schedule: Schedule) -> None:
         self.size, self.flip, self.unconditional = spec.batch, spec.flip, spec.unconditional
-        self.store, self.streams, self.schedule = store, streams, schedule
+        self.spec, self.store, self.streams, self.schedule = spec, store, streams, schedule
         self.device = torch.device(spec.device)
         self.scale = store.codec.scale if store.codec else 1.0  # of latents
 
@@ -89,17 +90,18 @@ class Batches:
         x = rows.x.to(self.device, non_blocking=True)
         x = self._images(x, mine) if self.store.moments is None else self._latents(x, mine)
         condition = None if rows.condition is None else rows.condition.to(self.device, non_blocking=True)
-        if self.store.condition == "text":
-            assert condition is not None
-            left_out = (mine.uniform("augment", OMISSION) < self.unconditional).view(-1, 1, 1)
-            condition = torch.where(left_out, self.empty, condition.float())
+        if condition is not None and self.empty is not None:
+            left_out = mine.uniform("augment", OMISSION) < self.unconditional
+            left_out = left_out.view(-1, *[1] * (condition.ndim - 1))
+            condition = torch.where(left_out, self.empty, condition.to(self.empty.dtype))
         t = self.schedule.draw(mine.uniform("time"))
         return Batch(x, t, mine.normal(tuple(x.shape[1:]), "noise"), condition, rows.digest)
 
     @cached_property
-    def empty(self) -> Tensor:
-        """States of the empty prompt, on the device."""
-        return torch.from_numpy(self.store.empty).float().to(self.device)
+    def empty(self) -> Tensor | None:
+        """What replaces a condition that is left out, on the device."""
+        found = no_condition(self.spec, self.store)
+        return None if found is None else found.to(self.device)
 
     def _take(self, array: NDArray[Any], rows: Indices) -> Tensor:
         """Rows of an array; in pinned memory for an accelerator, which copies from there while others compute."""
@@ -134,3 +136,11 @@ class Batches:
         choice = SliceDraws(self.streams, position, images, torch.device("cpu")).uniform("augment", CAPTION).numpy()
         first, end = store.first[own], store.first[own + 1]
         return self._take(store.texts, first + (choice * (end - first)).astype(np.int64))
+
+
+def no_condition(spec: RunSpec, store: Store) -> Tensor | None:
+    """What stands for no condition: states of the empty prompt, float, or the null class, long; None without either."""
+    if store.condition == "text":
+        return torch.from_numpy(store.empty).float()
+    null = models.config(spec.backbone).null_class
+    return None if null is None else torch.tensor(null)

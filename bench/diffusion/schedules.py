@@ -4,6 +4,7 @@ vp-linear     Song et al. 2021, "Score-Based Generative Modeling through SDEs", 
               sqrt(beta(t)) dw with beta(t) = beta_min + t (beta_max - beta_min); t continuous
 sd-discrete   Rombach et al. 2022: 1000 steps n whose sqrt(beta_n) grows linearly; alpha_n^2 = prod (1 - beta_i);
               t = (n + 1) / 1000 for n = 0 .. 999
+ddpm-linear   Ho et al. 2020: the same with beta_n that grows linearly itself
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +22,7 @@ from bench.runs.run_spec import Diffusion
 # A noise prediction: x (B, C, H, W), t (B,) in [0, 1] -> epsilon (B, C, H, W).
 Epsilon = Callable[[Tensor, Tensor], Tensor]
 
-STEPS = 1000  # of sd-discrete
+STEPS = 1000  # of sd-discrete and ddpm-linear
 
 
 class Schedule:
@@ -76,9 +78,13 @@ class SDDiscrete(Schedule):
     def __init__(self, beta_min: float, beta_max: float) -> None:
         super().__init__(beta_min, beta_max)
         # At the steps, float64; by numpy, whose bits the records hold.
-        log_alpha = 0.5 * np.log1p(-(np.linspace(beta_min**0.5, beta_max**0.5, STEPS) ** 2)).cumsum()
+        log_alpha = 0.5 * np.log1p(-self.steps(beta_min, beta_max)).cumsum()
         self.times, self.log_alphas = torch.arange(1, STEPS + 1).double() / STEPS, torch.from_numpy(log_alpha)
         self.betas = torch.from_numpy(-2 * STEPS * np.diff(log_alpha, prepend=0.0))
+
+    def steps(self, beta_min: float, beta_max: float) -> NDArray[np.float64]:
+        """beta_0 .. beta_999."""
+        return np.asarray(np.linspace(beta_min**0.5, beta_max**0.5, STEPS) ** 2)
 
     def draw(self, u: Tensor) -> Tensor:
         """t = (n + 1) / STEPS, n uniform."""
@@ -101,9 +107,17 @@ class SDDiscrete(Schedule):
         return interpolate(-0.5 * F.softplus(-2 * log_snr), self.log_alphas.flip(0), self.times.flip(0))
 
 
+class DDPMLinear(SDDiscrete):
+    """ddpm-linear."""
+
+    def steps(self, beta_min: float, beta_max: float) -> NDArray[np.float64]:
+        """beta_0 .. beta_999."""
+        return np.linspace(beta_min, beta_max, STEPS)
+
+
 def schedule(settings: Diffusion) -> Schedule:
     """The diffusion that a specification names."""
-    kinds: dict[str, type[Schedule]] = {"vp-linear": Schedule, "sd-discrete": SDDiscrete}
+    kinds: dict[str, type[Schedule]] = {"vp-linear": Schedule, "sd-discrete": SDDiscrete, "ddpm-linear": DDPMLinear}
     return kinds[settings.schedule](settings.beta_min, settings.beta_max)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from bench.diffusion import schedules
+from bench.diffusion.batches import no_condition
 from bench.diffusion.random_streams import RandomStreams
 from bench.diffusion.samplers import SAMPLERS, clipped
 from bench.diffusion.schedules import Epsilon
@@ -105,8 +106,9 @@ class ImageSampler:
         """The noise prediction under a condition, guided and clipped as the settings say."""
         weight, schedule = self.settings.guidance, self.schedule
         predict = schedules.epsilon(model, schedule, condition)
-        if condition is not None and weight:
-            empty = torch.from_numpy(self.store.empty).to(condition).expand_as(condition)
+        empty = no_condition(self.spec, self.store) if weight else None
+        if condition is not None and empty is not None:
+            empty = empty.to(condition).expand_as(condition)
             predict = schedules.guided(model, schedule, condition, empty, weight)
         return clipped(predict, schedule) if self.settings.clip else predict
 

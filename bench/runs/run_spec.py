@@ -56,23 +56,28 @@ class Ema(Strict):
     half_life: Fraction
 
 
+DISCRETE: dict[str, dict[str, float]] = {  # schedules of 1000 steps, and their own betas
+    "sd-discrete": {"beta_min": 8.5e-4, "beta_max": 1.2e-2},
+    "ddpm-linear": {"beta_min": 1e-4, "beta_max": 2e-2},
+}
+
+
 class Diffusion(Strict):
     """Noise prediction, plain MSE. beta_min and beta_max default to the schedule's own."""
 
-    schedule: Literal["vp-linear", "sd-discrete"] = "vp-linear"
+    schedule: Literal["vp-linear", "sd-discrete", "ddpm-linear"] = "vp-linear"
     beta_min: float = Field(default=0.1, gt=0)
     beta_max: float = Field(default=20.0, gt=0)
 
     @model_validator(mode="before")
     @classmethod
     def _own(cls, raw: Any) -> Any:
-        discrete = isinstance(raw, dict) and raw.get("schedule") == "sd-discrete"
-        return {"beta_min": 8.5e-4, "beta_max": 1.2e-2} | raw if discrete else raw
+        return DISCRETE.get(str(raw.get("schedule")), {}) | raw if isinstance(raw, dict) else raw
 
     @model_validator(mode="after")
     def _possible(self) -> Diffusion:
-        if self.schedule == "sd-discrete" and self.beta_max >= 1:
-            raise ValueError(f"beta_max: {self.beta_max} is out of range for sd-discrete; less than 1")
+        if self.schedule in DISCRETE and self.beta_max >= 1:
+            raise ValueError(f"beta_max: {self.beta_max} is out of range for {self.schedule}; less than 1")
         return self
 
 
@@ -124,7 +129,8 @@ class Execution(Strict):
 class Recipe(Strict):
     """The keys that suites and runs share. A suite may leave precision, compile and channels_last open.
 
-    dropout: None for the backbone's own. unconditional: share of captions that the empty prompt replaces in training.
+    dropout: None for the backbone's own. unconditional: share of conditions that are left out in training, replaced by
+    the empty prompt, or by the null class of a backbone that has one.
     tf32, attention, cudnn_benchmark: how a GPU multiplies in fp32, which attention kernel it takes ("auto": torch's
     choice; "fp32": the same, with softmax(QK^T)V in fp32 also under bf16, as in the published code), and whether it
     times convolutions to choose among them.

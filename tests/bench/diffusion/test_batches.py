@@ -35,8 +35,8 @@ def smoke():
     return plan(suite_file.load("smoke"))[0].spec
 
 
-def batches(store, size=64, seed=0, schedule=LINEAR, flip=False, unconditional=0.0):
-    spec = smoke().but(batch=size, flip=flip, unconditional=unconditional)
+def batches(store, size=64, seed=0, schedule=LINEAR, flip=False, unconditional=0.0, backbone="uvit-xs"):
+    spec = smoke().but(batch=size, flip=flip, unconditional=unconditional, backbone=backbone)
     return Batches(spec, store, RandomStreams(store.manifest["name"], "b", seed), schedule)
 
 
@@ -113,6 +113,18 @@ def test_each_caption_of_an_image_is_drawn_and_some_are_left_out(stores):
     shares = [(condition == text).all(axis=(1, 2)).mean() for text in (*store.texts[:3], store.empty)]
     assert sum(shares) == pytest.approx(1) and shares[3] == pytest.approx(0.1, abs=0.02)
     assert all(share == pytest.approx(0.3, abs=0.03) for share in shares[:3])
+
+
+def test_labels_are_left_out_where_the_backbone_has_a_null_class(stores):
+    """A tenth of them; all others, and the images, are those of a run that leaves none out."""
+    whole, some, never = (
+        batches(stores["shapes"], 3000, backbone=backbone, unconditional=share).draw(0)
+        for backbone, share in (("dit-xs-class", 0.0), ("dit-xs-class", 0.1), ("uvit-xs-class", 0.1))
+    )
+    left_out = some.condition == 12
+    assert float(left_out.float().mean()) == pytest.approx(0.1, abs=0.02) and int(whole.condition.max()) == 11
+    assert torch.equal(some.condition[~left_out], whole.condition[~left_out]) and torch.equal(some.x, whole.x)
+    assert torch.equal(never.condition, whole.condition) and some.condition.dtype == torch.long
 
 
 def test_discrete_times_are_the_thousand_steps(stores):

@@ -12,6 +12,7 @@ from bench.runs.run_spec import Diffusion
 LINEAR = schedules.schedule(Diffusion())
 CONSTANT = schedules.schedule(Diffusion(beta_min=3.0, beta_max=3.0))
 DISCRETE = schedules.schedule(Diffusion(schedule="sd-discrete"))
+DDPM = schedules.schedule(Diffusion(schedule="ddpm-linear"))
 T = torch.linspace(0.001, 1, 57, dtype=torch.float64)
 
 
@@ -24,7 +25,7 @@ def test_alpha_solves_its_differential_equation(sde):
     assert sde.alpha(torch.tensor(0.0)) == 1
 
 
-@pytest.mark.parametrize("sde", [LINEAR, DISCRETE])
+@pytest.mark.parametrize("sde", [LINEAR, DISCRETE, DDPM])
 def test_variance_is_preserved(sde):
     assert torch.allclose(sde.alpha(T) ** 2 + sde.sigma(T) ** 2, torch.ones_like(T), rtol=1e-12)
 
@@ -33,7 +34,7 @@ def test_it_ends_in_noise():
     assert float(LINEAR.alpha(torch.tensor(1.0))) == pytest.approx(math.exp(-0.25 * 19.9 - 0.05), rel=1e-6)
 
 
-@pytest.mark.parametrize("sde", [LINEAR, CONSTANT, DISCRETE])
+@pytest.mark.parametrize("sde", [LINEAR, CONSTANT, DISCRETE, DDPM])
 def test_time_inverts_log_snr(sde):
     assert torch.allclose(sde.time(sde.log_snr(T)), T, rtol=1e-9)
 
@@ -72,16 +73,24 @@ def test_between_steps_the_discrete_schedule_is_linear():
     assert DISCRETE.log_alpha(torch.tensor([-1.0, 2.0], dtype=torch.float64)).tolist() == [float(at[0]), float(at[-1])]
 
 
-def test_the_discrete_schedule_is_the_product_of_its_steps():
+@pytest.mark.parametrize(
+    ("sde", "beta", "last"),
+    [
+        (DISCRETE, lambda i: (8.5e-4**0.5 + i / 999 * (1.2e-2**0.5 - 8.5e-4**0.5)) ** 2, 0.00466),
+        (DDPM, lambda i: 1e-4 + i / 999 * (2e-2 - 1e-4), 4.0e-5),
+    ],
+    ids=["sd-discrete", "ddpm-linear"],
+)
+def test_a_discrete_schedule_is_the_product_of_its_steps(sde, beta, last):
     """alpha_n^2 = prod (1 - beta_i), written out; the last is that of the published schedule."""
-    sde, product, steps = DISCRETE, 1.0, []
+    product, steps = 1.0, []
     for i in range(1000):
-        product *= 1 - (8.5e-4**0.5 + i / 999 * (1.2e-2**0.5 - 8.5e-4**0.5)) ** 2
+        product *= 1 - beta(i)
         steps.append(product)
     n = torch.arange(1000, dtype=torch.float64)
     t = (n + 1) / 1000
     assert torch.allclose(sde.alpha(t) ** 2, torch.tensor(steps, dtype=torch.float64), rtol=1e-9)
-    assert torch.allclose(sde.network_time(t), n) and steps[-1] == pytest.approx(0.00466, abs=1e-5)
+    assert torch.allclose(sde.network_time(t), n) and steps[-1] == pytest.approx(last, rel=0.02)
     assert sde.draw(torch.tensor([0.0, 0.9999])).tolist() == pytest.approx([0.001, 1.0])
     assert torch.allclose(
         sde.beta(t), -1000 * torch.diff(torch.log(torch.tensor([1.0, *steps], dtype=torch.float64))), rtol=1e-6
