@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import celeba64, cifar10, coco256, digits, imagenet64, patches, scenes, shapes
+from datasets import celeba64, cifar10, coco256, digits, imagenet64, imagenet256, patches, scenes, shapes
 from datasets.parallel import KEPT, cores
 from datasets.store import Dataset, Options, Store, Writer
 
 __all__ = ["DATASETS", "Dataset", "Options", "Store", "Writer", "get", "prepare"]
 
 DEFAULTS = Options()
-MODULES = (celeba64, imagenet64, coco256, digits, patches, shapes, scenes)
+MODULES = (celeba64, imagenet64, imagenet256, coco256, digits, patches, shapes, scenes)
 EACH = (cifar10.DATASET, cifar10.SMALL, *(module.DATASET for module in MODULES))
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in EACH}
 
@@ -50,5 +50,6 @@ def _check(dataset: Dataset, root: Path, options: Options) -> None:
         command = f"python -m bench data prepare {dataset.name} --source PATH, where PATH is {dataset.originals}"
         raise ValueError(f"dataset {dataset.name}: not prepared in {root}; run: {command}")
     for field in ("autoencoder", "text_encoder"):
-        if getattr(options, field) and dataset.name != "coco256":
-            raise ValueError(f"--{field.replace('_', '-')}: is not used by {dataset.name}; only by coco256")
+        if getattr(options, field) and field not in dataset.networks:
+            users = " and ".join(name for name, each in DATASETS.items() if field in each.networks)
+            raise ValueError(f"--{field.replace('_', '-')}: is not used by {dataset.name}; only by {users}")

@@ -17,14 +17,15 @@ import numpy as np
 from PIL import Image
 
 from datasets import codecs, originals
+from datasets.codecs import BATCH, GRID, SIZE
 from datasets.originals import ARCHIVE, Item, Originals
 from datasets.parallel import Task, fill
 from datasets.store import Dataset, Options, Writer
 
-SIZE, GRID, SCALE = 256, (32, 32), 0.23010  # pixels per side, places of a latent, factor on a latent
+SCALE = 0.23010  # factor on a latent
 TEXT = (77, 768)  # tokens and width of CLIP ViT-L/14
 VAL = 40_504  # val images
-AUTOENCODER, TEXT_ENCODER = "stabilityai/sd-vae-ft-ema", "openai/clip-vit-large-patch14"
+TEXT_ENCODER = "openai/clip-vit-large-patch14"
 WORDS = (
     "a folder with train2014 and val2014 (.zip or folder) and annotations_trainval2014.zip or annotations "
     "(captions_train2014.json, captions_val2014.json)"
@@ -39,7 +40,6 @@ ORIGINALS = {
 ADDRESS = "http://images.cocodataset.org"
 FILES = ("zips/train2014.zip", "zips/val2014.zip", "annotations/annotations_trainval2014.zip")
 SPLITS, PACKED = rf"(train|val)2014{ARCHIVE}", rf"annotations\w*2014{ARCHIVE}"
-BATCH = 8  # images and captions that the networks see at a time; on a CPU eight images take 1.3 GB in the autoencoder
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,9 @@ def prepare(writer: Writer, options: Options) -> None:
     writer.facts |= originals.check_count("coco256", path, len(train.images), DATASET.count or 0, options.partial)
     if originals.check_count("coco256", path, len(val.images), VAL, options.partial, "val images"):
         writer.facts |= {"partial": True, "published": DATASET.count, "val_images": len(val.images)}
-    _check_device(options.device)
-    module = codecs.load_autoencoder(options.autoencoder or AUTOENCODER)
-    encode_image = _image_encoder(module, options.device)
+    module, encode_image = codecs.encoder(options.autoencoder, options.device)
     encode_text, text_digest = _text_encoder(options.text_encoder or TEXT_ENCODER, options.device)
-    _try("--autoencoder", lambda: encode_image(np.zeros((1, 3, SIZE, SIZE), np.uint8)), (8, *GRID))
-    _try("--text-encoder", lambda: encode_text([""]), TEXT)
+    codecs.attempt("--text-encoder", lambda: encode_text([""]), TEXT)
     networks = (codecs.digest(module), text_digest)
     writer.resume(originals.identity(train.images + val.images, DATASET.recipe, train.captions, val.captions, networks))
     module.save_pretrained(writer.path / "autoencoder", safe_serialization=True)
@@ -77,29 +74,8 @@ def prepare(writer: Writer, options: Options) -> None:
         fill_here(name, [text for texts in split.captions for text in texts], TEXT, encode_text, name)
     writer.write("first", np.cumsum([0, *map(len, train.captions)], dtype=np.int64))
     writer.write("empty", encode_text([""])[0])
-    writer.facts["codec"] = {"kind": "stable-diffusion", "scale": SCALE}
-    writer.facts["reference"] = {"array": "reference", "count": len(val.images)}
+    writer.facts |= codecs.facts(SCALE, len(val.images))
     writer.count = len(train.images)
-
-
-def _try(option: str, encode: Callable[[], np.ndarray], shape: tuple[int, ...]) -> None:
-    """Run a network once before hours of work; ValueError, one line, if it is not of the kind that coco256 needs."""
-    try:
-        found = encode()
-    except Exception as error:  # a network of another kind raises what it likes
-        raise ValueError(f"{option}: the network is of another kind ({codecs.line(error)})") from None
-    if found.shape[1:] != shape:
-        expected = f"expected {shape}; is it the one that coco256 is made with?"
-        raise ValueError(f"{option}: the network gives {found.shape[1:]}, {expected}")
-    if not np.isfinite(found).all():
-        raise ValueError(f"{option}: the network gives values that are not finite")
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device: 'cuda' is not there on this machine; choose cpu")
 
 
 def _split(source: Path | None, name: str) -> Split:
@@ -158,21 +134,6 @@ def crop(image: Image.Image) -> Image.Image:
     return image.crop((left, upper, left + side, upper + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
-def _image_encoder(module: Any, device: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Images, uint8 (n, 3, 256, 256), to moments, fp16 (n, 8, 32, 32)."""
-    import torch
-
-    module = module.to(device)
-
-    @torch.inference_mode()
-    def encode(images: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(images)
-        parts = [module.encode(part.to(device).float() / 127.5 - 1).latent_dist for part in torch.split(pixels, BATCH)]
-        return torch.cat([torch.cat([part.mean, part.logvar], dim=1).half().cpu() for part in parts]).numpy()
-
-    return encode
-
-
 def _text_encoder(name: str, device: str) -> tuple[Callable[[Sequence[str]], np.ndarray], str]:
     """(captions to the text model's last hidden states, fp16 (n, 77, 768); a digest of model and tokenizer)."""
     import torch
@@ -212,4 +173,16 @@ RECIPE = (
     f"centre square, LANCZOS to {SIZE}; moments of the KL autoencoder, scale {SCALE}; last hidden states of the CLIP "
     "text model, padded to 77 tokens"
 )
-DATASET = Dataset("coco256", (4, *GRID), ABOUT, RECIPE, prepare, WORDS, 82_783, context=TEXT, download=download)
+DATASET = Dataset(
+    "coco256",
+    (4, *GRID),
+    ABOUT,
+    RECIPE,
+    prepare,
+    WORDS,
+    82_783,
+    context=TEXT,
+    download=download,
+    networks=("autoencoder", "text_encoder"),
+    latents=True,
+)

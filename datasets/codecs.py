@@ -6,6 +6,7 @@ A latent that a network sees is scale * (mean + exp(log variance / 2) * noise); 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+SIZE, GRID = 256, (32, 32)  # pixels per side that Stable Diffusion's autoencoder is given here, places of its latent
+AUTOENCODER = "stabilityai/sd-vae-ft-ema"
+BATCH = 8  # images and captions that networks see at a time; on a CPU eight images take 1.3 GB in the autoencoder
 BLOCK = 2  # pixels per side that the linear autoencoder sees at a time
 MISSING = "{}: the package {} is missing; install the extra with: make latent"
 
@@ -93,6 +97,43 @@ class StableDiffusion:
 
         module = self.module.to(latents.device)
         return torch.cat([module.decode(part / self.scale).sample for part in torch.split(latents, 8)])
+
+
+def encoder(name: str | None, device: str) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
+    """(Stable Diffusion's autoencoder, images uint8 (n, 3, 256, 256) to moments fp16 (n, 8, 32, 32)), tried once."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device: 'cuda' is not there on this machine; choose cpu")
+    module = load_autoencoder(name or AUTOENCODER).to(device)
+
+    @torch.inference_mode()
+    def encode(images: np.ndarray) -> np.ndarray:
+        pixels = torch.from_numpy(images)
+        parts = [module.encode(part.to(device).float() / 127.5 - 1).latent_dist for part in torch.split(pixels, BATCH)]
+        return torch.cat([torch.cat([part.mean, part.logvar], dim=1).half().cpu() for part in parts]).numpy()
+
+    attempt("--autoencoder", lambda: encode(np.zeros((1, 3, SIZE, SIZE), np.uint8)), (8, *GRID))
+    return module, encode
+
+
+def attempt(option: str, encode: Callable[[], np.ndarray], shape: tuple[int, ...]) -> None:
+    """Run a network once before hours of work; ValueError, one line, if it is not of the kind that is needed."""
+    try:
+        found = encode()
+    except Exception as error:  # a network of another kind raises what it likes
+        raise ValueError(f"{option}: the network is of another kind ({line(error)})") from None
+    if found.shape[1:] != shape:
+        expected = f"expected {shape}; is it the one that the dataset is made with?"
+        raise ValueError(f"{option}: the network gives {found.shape[1:]}, {expected}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{option}: the network gives values that are not finite")
+
+
+def facts(scale: float, reference: int) -> dict[str, Any]:
+    """What the manifest of a store of its latents says: the codec, and how many reference images there are."""
+    codec = {"kind": "stable-diffusion", "scale": scale}
+    return {"codec": codec, "reference": {"array": "reference", "count": reference}}
 
 
 def load_autoencoder(name: str) -> Any:

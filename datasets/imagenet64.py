@@ -32,18 +32,25 @@ WORDNET = r"n\d{8}"
 
 def prepare(writer: Writer, options: Options) -> None:
     """Write images and labels, ordered by class folder and name."""
-    path, found = ORIGINALS.find(options.source)
-    items = _by_class(path, found)
-    facts = originals.check_count("imagenet64", path, len(items), DATASET.count or 0, options.partial)
-    classes = sorted({item.name.split("/")[0] for item in items})
-    if len(classes) > DATASET.classes or (len(classes) < DATASET.classes and not options.partial):
-        raise ValueError(f"{path}: {len(classes):,} classes, imagenet64 has {DATASET.classes:,}")
-    writer.facts |= facts
+    items, labels = find(writer, options)
     writer.resume(originals.identity(items, DATASET.recipe))
     fill(writer.path / "images.npy", items, DATASET.shape, np.uint8, convert, options.workers, "imagenet64")
-    number = {name: i for i, name in enumerate(classes)}
-    writer.write("labels", np.array([number[item.name.split("/")[0]] for item in items], dtype=np.int64))
+    writer.write("labels", labels)
     writer.count = len(items)
+
+
+def find(writer: Writer, options: Options) -> tuple[list[Item], np.ndarray]:
+    """The training images, ordered by class and name, and their labels; ValueError, one line, for others or fewer."""
+    dataset = writer.dataset
+    path, found = replace(ORIGINALS, dataset=dataset.name).find(options.source)
+    items = _by_class(path, found)
+    facts = originals.check_count(dataset.name, path, len(items), dataset.count or 0, options.partial)
+    classes = sorted({item.name.split("/")[0] for item in items})
+    if len(classes) > dataset.classes or (len(classes) < dataset.classes and not options.partial):
+        raise ValueError(f"{path}: {len(classes):,} classes, {dataset.name} has {dataset.classes:,}")
+    writer.facts |= facts
+    number = {name: i for i, name in enumerate(classes)}
+    return items, np.array([number[item.name.split("/")[0]] for item in items], dtype=np.int64)
 
 
 def _by_class(path: Path, found: list[Item]) -> list[Item]:
@@ -84,15 +91,15 @@ def convert(items: Sequence[Item]) -> np.ndarray:
     return np.stack([originals.to_array(shrink(item.image())) for item in items])
 
 
-def shrink(image: Image.Image) -> Image.Image:
-    """64x64, by the recipe above."""
-    while min(image.size) >= 2 * SIZE:
+def shrink(image: Image.Image, size: int = SIZE) -> Image.Image:
+    """64x64, by the recipe above, or of another size."""
+    while min(image.size) >= 2 * size:
         image = halve(image)
-    scale = SIZE / min(image.size)
+    scale = size / min(image.size)
     width, height = (round(side * scale) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, upper = (width - SIZE) // 2, (height - SIZE) // 2
-    return image.crop((left, upper, left + SIZE, upper + SIZE))
+    left, upper = (width - size) // 2, (height - size) // 2
+    return image.crop((left, upper, left + size, upper + size))
 
 
 def halve(image: Image.Image) -> Image.Image:

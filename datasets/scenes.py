@@ -84,4 +84,4 @@ RECIPE = (
     "two shapes beside or above each other on a grey ramp, 16x16; latents 4x8x8 from principal components of 2x2 "
     "blocks; 12 words of 32 numbers per caption; numpy's Philox"
 )
-DATASET = Dataset("scenes", (4, 8, 8), ABOUT, RECIPE, prepare, context=TEXT, words=val_captions)
+DATASET = Dataset("scenes", (4, 8, 8), ABOUT, RECIPE, prepare, context=TEXT, words=val_captions, latents=True)

@@ -59,6 +59,7 @@ class Dataset:
     count: published number of images; None where there is no such number. classes: labels, 0 for none. context:
     (tokens, width) of a caption's states, None for none. download(folder) fetches the originals, if that is possible.
     words(): what classes, or val captions, are called, in the order of their numbers; None where nobody knows.
+    networks: the options that name networks which `prepare` needs. latents: whether the images are latents.
     """
 
     name: str
@@ -72,6 +73,8 @@ class Dataset:
     context: tuple[int, int] | None = None
     download: Callable[[Path], None] | None = None
     words: Callable[[], Sequence[str]] | None = None
+    networks: tuple[str, ...] = ()
+    latents: bool = False
 
     @property
     def condition(self) -> str:

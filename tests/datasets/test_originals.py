@@ -87,15 +87,15 @@ def test_celeba64_crops_as_the_recipe_says(source, tmp_path, packed):
         assert np.array_equal(store.images[i], np.asarray(face).transpose(2, 0, 1)), name
 
 
-def slow_shrink(content: bytes) -> np.ndarray:
+def slow_shrink(content: bytes, size: int = 64) -> np.ndarray:
     image = Image.open(io.BytesIO(content)).convert("RGB")
-    while min(*image.size) >= 128:
+    while min(*image.size) >= 2 * size:
         image = image.resize(tuple(x // 2 for x in image.size), resample=Image.Resampling.BOX)
-    scale = 64 / min(*image.size)
+    scale = size / min(*image.size)
     image = image.resize(tuple(round(x * scale) for x in image.size), resample=Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
-    top, left = (pixels.shape[0] - 64) // 2, (pixels.shape[1] - 64) // 2
-    return pixels[top : top + 64, left : left + 64].transpose(2, 0, 1)
+    top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
+    return pixels[top : top + size, left : left + size].transpose(2, 0, 1)
 
 
 def test_imagenet64_from_the_folder_and_from_the_tar_of_tars(source, tmp_path):
@@ -107,6 +107,28 @@ def test_imagenet64_from_the_folder_and_from_the_tar_of_tars(source, tmp_path):
     other = source.parent / "other"
     other.mkdir()
     assert prepare("imagenet64", miniatures.imagenet_tar(other), tmp_path / "b").digest == store.digest
+
+
+def test_imagenet256_stores_latents_and_labels(source, tmp_path, networks, monkeypatch):
+    """The images of imagenet64, cut alike at 256; a part of them is what samples are measured against."""
+    import torch
+
+    from datasets import codecs, imagenet256
+
+    monkeypatch.setattr(imagenet256, "REFERENCE", 2)
+    miniatures.imagenet_folder(source)
+    vae = str(networks["autoencoder"].parent)
+    store = prepare("imagenet256", source, tmp_path / "data", autoencoder=vae)
+    assert (store.count, store.shape, store.condition) == (5, (4, 32, 32), "class") and store.partial
+    assert store.labels.tolist() == [0, 0, 1, 2, 2] and store.codec.scale == 0.18215
+    cut = np.stack([slow_shrink(content, 256) for _, content in sorted(miniatures.imagenet().items())])
+    assert np.array_equal(store.reference, cut[[0, 2]])
+    latent = codecs.load_autoencoder(vae).encode(torch.from_numpy(cut[3:4]) / 127.5 - 1).latent_dist
+    wanted = torch.cat([latent.mean, latent.logvar], dim=1)[0].half().numpy()
+    assert np.allclose(store.moments[3], wanted, atol=2e-3)
+    assert store.codec.decode(torch.zeros(1, 4, 32, 32)).shape == (1, 3, 256, 256)
+    with pytest.raises(ValueError, match=r"--text-encoder: is not used by imagenet256; only by coco256$"):
+        prepare("imagenet256", source, tmp_path / "other", text_encoder=vae)
 
 
 @pytest.mark.parametrize("packed", [False, True])
