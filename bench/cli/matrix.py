@@ -10,6 +10,8 @@ from bench.planning import costs
 from bench.planning.suite import SuiteFile
 from bench.runs.run_spec import Run
 
+ALIKE = 1.01  # arms whose parameters differ by more than this are listed
+
 
 def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | None) -> None:
     """Print a line per cell, or per run, and the sums; BadInput for an unknown chip.
@@ -38,6 +40,10 @@ def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | 
             time = f"{sum(hours[run.id] for run in mine) * scale:,.1f}"
             matrix.add_row(cell, str(len(mine)), str(done), *size, time, f"{kept / 1e9:,.2f}")
     console().print(matrix)
+    for cell in dict.fromkeys(run.spec.cell for run in runs):
+        by_arm = {run.label: cost[run.id].params for run in runs if run.spec.cell == cell}
+        if max(by_arm.values()) > ALIKE * min(by_arm.values()):
+            print(f"parameters of {cell} by arm: {', '.join(f'{arm} {count:,}' for arm, count in by_arm.items())}")
     images, total = sum(run.spec.budget for run in runs), sum(hours.values())
     flops = sum(costs.TRAINING * cost[run.id].flops * run.spec.budget for run in runs)
     print(f"{len(runs)} runs, {images:,} training images, {flops:.3g} training FLOPs; folder {root / suite.name}")

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import datasets
 import models
 from bench.diffusion.samplers import SAMPLERS
@@ -78,7 +80,7 @@ def _faults(suite: SuiteFile) -> Iterator[str]:
             if value not in choices:
                 yield str(unknown(field, value, choices))
         dataset, dimensions = datasets.get(cell.dataset), features.DIMS[evaluation.extractor]
-        carries, text = f"{cell.dataset} has the condition {dataset.condition}", bool(dataset.context)
+        carries = f"{cell.dataset} has the condition {dataset.condition}"
         conditions = {name: (models.config(name).classes, models.config(name).context) for name in models.presets()}
         fitting = [name for name, taken in conditions.items() if taken == (dataset.classes, dataset.context)]
         if cell.backbone not in fitting:
@@ -89,21 +91,39 @@ def _faults(suite: SuiteFile) -> Iterator[str]:
         if evaluation.samples <= dimensions:
             what = f"are not more than the {dimensions} dimensions of {evaluation.extractor}"
             yield f"evaluation.samples: {evaluation.samples} {what}"
+        omitted = bool(dataset.context) or models.config(cell.backbone).null_class is not None
         of_text = {"unconditional": training.unconditional, "evaluation.guidance": evaluation.guidance}
         of_images = {"flip": training.flip, "evaluation.clip": evaluation.clip}
         latents = f"true is for images; {cell.dataset} holds latents"
-        yield from (f"{key}: {value} is for text; {carries}" for key, value in of_text.items() if value and not text)
-        yield from (f"{key}: {latents}" for key, value in of_images.items() if value and text)
+        yield from (f"{key}: {value} is for text; {carries}" for key, value in of_text.items() if value and not omitted)
+        yield from (f"{key}: {latents}" for key, value in of_images.items() if value and dataset.latents)
     arms = []
     for i, arm in enumerate(suite.arms):
         try:
             arms.append(label(arm))
         except ValueError as error:
             yield f"arms[{i}]: {error}"
+            continue
+        method = models.parse_method(labels.split(arm)[0])
+        yield from (
+            f"arms[{i}]: does not fit {cell.backbone}: {refused}"
+            for cell in suite.cells
+            if (refused := _refusal(method, cell.backbone))
+        )
     for field, given in (("cells", [cell.name for cell in suite.cells]), ("arms", arms)):
         yield from (f"{field}: {one} is given twice" for one in given if given.count(one) > 1)
     if suite.baseline not in arms:
         yield f"arms: the baseline {suite.baseline!r} is missing from {', '.join(arms)}"
+
+
+def _refusal(method: models.Method, backbone: str) -> str:
+    """What a method says to a backbone whose joins it cannot serve; "" if it can."""
+    try:
+        with torch.device("meta"):
+            method.build(models.config(backbone).long_skips())
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def label(arm: str) -> str:

@@ -35,7 +35,8 @@ from reports.records.run_folder import RunFolder, State
 DEVICE = os.environ.get("GPU_TESTS_ON", "cuda")
 if DEVICE == "cuda" and not torch.cuda.is_available():
     pytest.skip("no GPU is visible here", allow_module_level=True)
-BACKBONES = ("uvit-xs", "unet-xs")
+BACKBONES = ("uvit-xs", "unet-xs", "dit-xs")
+PAIRS = [(one, name) for one in BACKBONES for name in models.methods() if name != "plain" or one == "dit-xs"]
 COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 
 
@@ -76,8 +77,7 @@ def test_left_and_resumed_it_draws_the_same_and_ends(tiny, tmp_path, data, preci
     assert log(whole, "start")[0]["device"] == DEVICE and left.weights.is_file()
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("method", models.methods())
+@pytest.mark.parametrize(("backbone", "method"), PAIRS)
 def test_every_method_takes_a_step_in_bf16_and_leaves_skips_in_it(tiny, tmp_path, data, backbone, method):
     text = f"{method}(r=4)" if method in ("learnable", "learnable_per_skip") else method
     cells = [{"dataset": "digits", "backbone": backbone}]

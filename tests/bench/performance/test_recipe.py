@@ -37,6 +37,16 @@ def test_only_what_comes_after_a_third_must_fall_steadily():
     assert recipe._explained(Curve(0, images, late), 1000) < recipe.EXPLAINED
 
 
+def test_the_baseline_of_a_study_is_the_suites_own():
+    """Each cell at each rate, on seeds in no pair and no pilot."""
+    runs = plan(recipe.ladder(suite_file.load("skip-dit")))
+    assert {run.spec.method["name"] for run in runs} == {"plain"} and {run.role for run in runs} == {"tuning"}
+    assert len(runs) == 2 * len(recipe.SEEDS) * len(recipe.RATES) and {run.spec.cell for run in runs} == {
+        "digits/dit-xs",
+        "shapes/dit-xs-class",
+    }
+
+
 def test_the_study_trains_the_baseline_alone_on_seeds_of_its_own(tmp_path, data, capsys, monkeypatch):
     monkeypatch.setattr(recipe, "SEEDS", [200, 201, 202])
     monkeypatch.setattr(recipe, "NEIGHBOURS", 2)

@@ -41,6 +41,18 @@ def test_a_line_per_cell_with_the_hours_on_a_chip_and_the_disk(capsys, tmp_path)
     assert "35% of the 989 TFLOP/s of a H100" in said
 
 
+def test_where_arms_differ_in_size_each_is_listed(capsys, tmp_path):
+    """The joins of a DiT are of the method; calibration nets are too small to be worth a line."""
+    suite = suite_file.load("skip-dit")
+    matrix.show(suite, plan(suite), tmp_path, each=False, chip="H100")
+    said = capsys.readouterr().out
+    assert (
+        "parameters of digits/dit-xs by arm: plain 126,592, norm_cat 133,424, none 132,976, constant 132,976, " in said
+    )
+    matrix.show(suite_file.load("small"), plan(suite_file.load("small")), tmp_path, each=False, chip="H100")
+    assert "by arm" not in capsys.readouterr().out
+
+
 def test_an_unknown_chip_is_bad_input():
     with pytest.raises(BadInput, match="--chip: 'h10' is unknown; choose from a10, a100"):
         costs.gpu("h10")

@@ -1,8 +1,9 @@
-"""The suites small and paper: planned, matched, and every cell trains on miniature originals.
+"""The suites of published settings: planned, matched, and every cell trains on miniature originals.
 
 Changed are: two images a batch, the CPU in fp32. The networks of `paper` are of the same kind and levels, narrow and
 shallow, and sample 64 images in two steps (distances need Inception's weights and ten thousand). Those of `small` train
-two steps at their published size, on CIFAR-10 with the method of every arm. All else is as written.
+two steps at their published size, on CIFAR-10 with the method of every arm, the smallest of `skip-dit-imagenet` three.
+All else is as written.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from reports.records.run_folder import RunFolder
 sys.path.append(str(Path(__file__).parents[2] / "datasets"))
 import miniatures
 
-SUITES = {name: load(name) for name in ("small", "paper")}
-CELLS = [(name, cell.name, "learnable") for name, suite in SUITES.items() for cell in suite.cells]
+SUITES = {name: load(name) for name in ("small", "paper", "skip-dit-imagenet")}
+CELLS = [(name, cell.name, "learnable") for name in ("small", "paper") for cell in SUITES[name].cells]
 CELLS += [("small", cell, arm) for _, cell, _ in CELLS[:2] for arm in SUITES["small"].arms if arm != "learnable"]
-STEPS = {"small": 2, "paper": 4}
+CELLS += [("skip-dit-imagenet", "imagenet256/dit-s-2", "learnable")]
+STEPS = {"small": 2, "paper": 4, "skip-dit-imagenet": 3}
 
 
 def narrowed(config: models.Config) -> models.Config:
@@ -49,24 +51,25 @@ def originals(tmp_path_factory):
 
     def made(name: str) -> Path:
         source = folder / name
-        if name == "coco256":
+        if datasets.get(name).networks:
             pytest.importorskip("diffusers", reason="the extra is not installed: make latent")
         if not source.exists():
             source.mkdir()
             options = Options(source, partial=True, workers=1)
-            if name == "coco256":
-                miniatures.coco(source)
-                networks = folder / "networks"
+            if needed := datasets.get(name).networks:
+                networks = folder / f"{name}-networks"
                 networks.mkdir()
-                vae, clip = miniatures.latent_networks(networks)
-                options = dataclasses.replace(options, autoencoder=str(vae), text_encoder=str(clip))
-            else:
-                write = {
-                    "cifar10": miniatures.cifar10,
-                    "celeba64": miniatures.celeba,
-                    "imagenet64": miniatures.imagenet_folder,
-                }
-                write[name](source)
+                made = map(str, miniatures.latent_networks(networks))
+                found = dict(zip(("autoencoder", "text_encoder"), made, strict=True))
+                options = dataclasses.replace(options, **{key: found[key] for key in needed})
+            write = {
+                "cifar10": miniatures.cifar10,
+                "celeba64": miniatures.celeba,
+                "imagenet64": miniatures.imagenet_folder,
+                "imagenet256": miniatures.imagenet_folder,
+                "coco256": miniatures.coco,
+            }
+            write[name](source)
             datasets.prepare(name, folder / "data", options)
         return folder / "data"
 
@@ -88,10 +91,12 @@ def test_a_cell_trains_and_samples(suite, cell, arm, originals, tmp_path, monkey
     losses = [float(trainer.step()) for _ in range(STEPS[suite])]
     trainer.log.close()
     assert all(map(math.isfinite, losses))
-    gradients = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
+    gradients = {
+        name: parameter.grad for name, parameter in trainer.model.named_parameters() if parameter.requires_grad
+    }
     assert not [name for name, gradient in gradients.items() if gradient is None]  # every part is trained
     assert all(bool(gradient.isfinite().all()) for gradient in gradients.values())
-    if suite == "small":
+    if suite != "paper":
         return
     with torch.inference_mode():
         images = trainer.evaluator.sample(trainer.ema.eval(), 0, 0)
@@ -114,6 +119,30 @@ def test_paper_has_the_published_recipe():
         assert optimizer.weight_decay == 0.03 and len(spec.evaluation.images) == 30
         assert 0.5 ** (1 / (spec.ema.half_life * spec.steps)) == pytest.approx(0.9999, abs=1e-8)
         assert spec.flip is not coco and (spec.diffusion.schedule == "sd-discrete") is coco
+
+
+def test_skip_dit_has_the_published_recipe():
+    """Of the training code of DiT and Skip-DiT: steps, batch, optimizer, label dropout, schedule, decay per step."""
+    for run in plan(load("skip-dit-imagenet")):
+        spec, optimizer = run.spec, run.spec.optimizer
+        assert (spec.steps, spec.batch, spec.unconditional) == (400_000, 256, 0.1)
+        assert (optimizer.lr, optimizer.weight_decay, optimizer.warmup, optimizer.betas) == (1e-4, 0, 0, [0.9, 0.999])
+        assert (spec.diffusion.schedule, spec.diffusion.beta_min, spec.diffusion.beta_max) == (
+            "ddpm-linear",
+            1e-4,
+            2e-2,
+        )
+        assert 0.5 ** (1 / (spec.ema.half_life * spec.steps)) == pytest.approx(0.9999, abs=1e-8)
+        assert not spec.flip and spec.dropout is None
+
+
+@pytest.mark.parametrize("name", ["skip-dit", "skip-dit-imagenet", "skips"])
+def test_what_skips_are_worth_is_asked_of_a_baseline_without(name):
+    """Pilots, null arm and noise floor too; `none` is what they are worth."""
+    suite = load(name)
+    assert suite.baseline == ("no_skip" if name == "skips" else "plain") and {"none", "constant"} < set(suite.arms)
+    others = [run for run in plan(suite) if run.role in ("pilot", "null", "floor")]
+    assert {run.label for run in others} == {suite.baseline} and len(suite.seeds.paired) == 6
 
 
 def test_paper_covers_four_datasets_both_backbones_and_six_seeds():

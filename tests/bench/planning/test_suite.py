@@ -200,10 +200,21 @@ def test_what_is_written_is_read_the_same_again(tmp_path):
             {"cells": [{"dataset": "scenes", "backbone": "uvit-xs-t2i", "evaluation": {"clip": True}}]},
             "clip: true is for images",
         ),
-        ({"diffusion": {"schedule": "cosine"}}, "diffusion.schedule: 'cosine'.*'vp-linear' or 'sd-discrete'"),
+        (
+            {"diffusion": {"schedule": "cosine"}},
+            "diffusion.schedule: 'cosine'.*'vp-linear', 'sd-discrete' or 'ddpm-linear'",
+        ),
         (
             {"diffusion": {"schedule": "sd-discrete", "beta_max": 20.0}},
             "diffusion: beta_max: 20.0 is out of range for sd-discrete",
+        ),
+        (
+            {"diffusion": {"schedule": "ddpm-linear", "beta_max": 1.0}},
+            "diffusion: beta_max: 1.0 is out of range for ddpm-linear",
+        ),
+        (
+            {"arms": ["none", "plain"]},
+            r"arms\[1\]: does not fit uvit-xs: plain: the layers .* joined; choose no_skip or a DiT$",
         ),
         ({"scale": "tiny"}, "scale: 'tiny'.*'mini' or 'full'"),
         ({"threads": True}, "threads: True"),
@@ -277,6 +288,13 @@ def test_a_suite_may_say_half_lives_of_adam_instead_of_betas(tiny, tmp_path):
     path = tmp_path / "more.yaml"
     path.write_text(f"extends: {tiny('plain')}\noptimizer: {{half_lives: [0.1, 0.2]}}\n")
     assert plan(suite_file.load(str(path)))[0].spec.optimizer.betas == [0.5 ** (1 / 3), 0.5 ** (1 / 6)]
+
+
+def test_labels_may_be_left_out_for_a_backbone_with_a_null_class(tiny):
+    cells = [{"dataset": "shapes", "backbone": "dit-xs-class", "evaluation": {"guidance": 0.5}}]
+    changes = {"cells": cells, "arms": ["plain", "norm_cat"], "baseline": "plain", "unconditional": 0.1}
+    spec = plan(suite_file.load(tiny(**changes)))[0].spec
+    assert (spec.unconditional, spec.evaluation.network_evaluations, spec.method["name"]) == (0.1, 4, "plain")
 
 
 def test_another_baseline_than_none(tiny):

@@ -66,6 +66,25 @@ def test_a_run_does_not_notice_its_probes(tiny, tmp_path, data, index):
     check_ends({probe["probe"]: probe for probe in result["probes"]}, [e for e in found if e["probe"] == "norms"])
 
 
+@pytest.mark.parametrize("method", ["plain", "none", "norm_cat"])
+def test_a_dit_measures_itself_too(tiny, tmp_path, data, method):
+    """It has no middle; its positions have no gradient; its skips make nothing of a plain one."""
+    cells = [{"dataset": "digits", "backbone": "dit-xs"}]
+    changes = {"arms": list(dict.fromkeys(["plain", method])), "baseline": "plain", "cells": cells}
+    run = [
+        run
+        for run in plan(suite_file.load(tiny(probes=True, budget=640, checkpoints=2, **changes)))
+        if run.role == "paired"
+    ]
+    run = next(one for one in run if one.label == method)
+    train_run(run, tmp_path, data)
+    start, *log = events(run, tmp_path)
+    norms, responses = ([e for e in log if e.get("probe") == kind] for kind in ("norms", "response"))
+    assert len(norms) == 20 and len(norms[0]["features"]) == 4 and norms[0]["gradients"]["middle"] == []
+    assert all(share == 0 if method == "plain" else share > 0 for share in responses[-1]["shares"])
+    assert start["backbone_params"] == 126_592 and start["kappas"] == ([1.0] * 4 if method == "none" else None)
+
+
 def check_norms(run, norms):
     skips = len(models.build(run.spec.backbone).decoder)
     assert len(norms) == 20 and all(len(e["features"]) == len(e["gradients"]["decoder"]) == skips for e in norms)

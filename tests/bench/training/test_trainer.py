@@ -391,12 +391,16 @@ def test_recomputation_gives_the_same_bits_and_the_same_identity(run, tmp_path, 
 # Pairs ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backbone", ["uvit-xs", "unet-xs"])
-@pytest.mark.parametrize("method", models.methods())
+@pytest.mark.parametrize(
+    ("backbone", "method"),
+    [(backbone, name) for backbone in ("uvit-xs", "unet-xs") for name in models.methods() if name != "plain"]
+    + [("dit-xs", name) for name in ("norm_cat", "learnable", "none")],
+)
 def test_within_a_pair_all_is_shared_but_the_method(tiny, tmp_path, data, backbone, method):
-    """For every registered method: initial backbone weights, indices, times and noise equal those of `none`."""
+    """For every registered method: initial backbone weights, indices, times and noise equal those of the baseline."""
     text = f"{method}(r=4)" if method in ("learnable", "learnable_per_skip") else method
-    suite = load(tiny(arms=list(dict.fromkeys(["none", text])), cells=[{"dataset": "digits", "backbone": backbone}]))
+    baseline, cells = "plain" if backbone == "dit-xs" else "none", [{"dataset": "digits", "backbone": backbone}]
+    suite = load(tiny(arms=list(dict.fromkeys([baseline, text])), baseline=baseline, cells=cells))
     pair = [run for run in plan(suite) if run.role == "paired" and run.spec.seed == 1]
     trainers = []
     for run in pair:
