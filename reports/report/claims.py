@@ -1,4 +1,4 @@
-"""Claims of the paper as data (claims.yaml), how a suite measures them, and what it says of each.
+"""Claims of papers as data (claims.yaml), how a suite measures them, and what it says of each.
 
 A claim rests on one number or several, each over cells with the interval that decides; it holds if all of them lie in
 its region. All numbers are made on the same seeds. Claims about a part of the cells are a family of their own.
@@ -131,6 +131,7 @@ class ClaimSpec(Model):
     rule: str
     region: tuple[float, float]
     suite: str = "*"
+    baseline: str = "none"
     methods: tuple[str, ...] = ("",)
     order: tuple[str, ...] = ()
     tuned: bool = False
@@ -401,7 +402,10 @@ def _row(claim: Kinds, method: str, evidence: Evidence) -> tree.ClaimRow:
     head = (claim.id, method, claim.text, source, claim.rule.format(**dict(claim)), probes, 1 - evidence.alpha)
     published, label = load().beside(claim, method), evidence.label(method) if method else ""
     why, sides = f"needs the suite {claim.suite}", dict[str, tuple[str, ...]]()
-    if fnmatchcase(evidence.records.suite.suite, claim.suite):
+    fits = fnmatchcase(evidence.records.suite.suite, claim.suite)
+    if fits and claim.baseline != evidence.baseline:
+        why = f"needs the baseline {claim.baseline}"
+    elif fits:
         why = "no run of it in this suite"
         why += f"; needs at least two values of {claim.values.parameter}" if claim.values else ""
         why += "; needs tuning runs, and arms at the rates that they find best" if claim.tuned else ""

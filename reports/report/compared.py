@@ -116,6 +116,7 @@ def pace(run: Result) -> float:
 def pools(records: Records, bands: Bands, compared: Sequence[Arm]) -> list[Pool]:
     """Every arm over its usable cells; where a check failed in one of them, there is a gap instead of a number."""
     methods = [method for method in records.suite.arms if method != records.suite.baseline]
+    claimed = CLAIMED.get(records.suite.baseline)
     paired = [arm for arm in compared if arm.role == "paired"]
     mine = {method: {arm.cell: arm for arm in paired if arm.method == method} for method in methods}
     results = {method: {cell: arm.result for cell, arm in mine[method].items() if arm.result} for method in methods}
@@ -124,7 +125,7 @@ def pools(records: Records, bands: Bands, compared: Sequence[Arm]) -> list[Pool]
     for method, one in whole.items():
         runs = sorted({run for cell in one.cells for run in mine[method][cell].runs})
         pairs = max(one.n, int(one.verdict == verdicts.POINTS))  # some cells may have pairs where another has none
-        claim = verdicts.claim(one.low, one.high, CLAIMED, pairs, one.censored)
+        claim = verdicts.claim(one.low, one.high, claimed[0], pairs, one.censored) if claimed else ""
         why = gap(mine[method], bands)
         found.append(Pool(method, None, why, "", runs) if why else Pool(method, one, "", claim, runs))
     return found

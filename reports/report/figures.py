@@ -24,7 +24,7 @@ from reports.analysis.verdicts import SAME
 from reports.report.formats import compact, finite, interval, significant
 from reports.report.sections import SectionBlock, blocks
 from reports.report.styles import INK, OTHERS, Style, style
-from reports.report.tree import CLAIMED, FLOOR, NULL, PILOTS, Line, Report, speedup
+from reports.report.tree import FLOOR, NULL, PILOTS, Line, Report, speedup
 
 RATIOS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)  # ticks of an axis of ratios
 INKED = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color", "grid.color")
@@ -77,16 +77,17 @@ def _forest(report: Report) -> Drawn:
     drawing, axes = _row_axes(0.28, [textwrap.fill(row[0], 26) for row in rows], 4.4)
     axes.axvspan(1 / SAME, SAME, color=INK, alpha=0.07, linewidth=0)
     axes.axvline(1, color=INK, linewidth=1)
-    axes.axvline(CLAIMED, color=INK, linewidth=1.3, linestyle=":")
+    claimed, whose = report.claimed or (1.0, "")
+    axes.axvline(claimed, color=INK, linewidth=1.3, linestyle=":")
     for y, (_, method, shown, thin) in enumerate(rows):
-        look, decides = style(method, report.arms), thin or shown
+        look, decides = style(method, report.arms, report.baseline), thin or shown
         axes.plot((shown.low, shown.high), (y, y), color=look.colour, linewidth=6 if thin else 3, solid_capstyle="butt")
         axes.plot((decides.low, decides.high), (y, y), color=look.colour, linewidth=1.4)
         axes.plot(shown.value, y, marker=look.marker, color=look.colour, markersize=10 if thin else 6)
     drawn = np.array([list(vars(one).values()) for *_, shown, thin in rows for one in (shown, thin or shown)])
-    low, high = min(np.nanmin(drawn), 1 / SAME), max(np.nanmax(drawn), CLAIMED)
+    low, high = min(np.nanmin(drawn), 1 / SAME), max(np.nanmax(drawn), claimed)
     kept: list[float] = []  # so far apart that labels do not touch
-    for tick in (tick for tick in (1, CLAIMED, *RATIOS) if low <= tick <= high):
+    for tick in (tick for tick in (1, claimed, *RATIOS) if low <= tick <= high):
         if all(abs(math.log(tick / other)) > 0.08 * math.log(high / low) for other in kept):
             kept.append(tick)
     _log(axes, "x", kept)
@@ -98,7 +99,9 @@ def _forest(report: Report) -> Drawn:
     for label, row in zip([*axes.get_yticklabels(), *right.get_yticklabels()], rows * 2, strict=True):
         label.set_fontweight("bold" if row[3] else "normal")
     axes.set_xlabel(f"speedup (right of 1: fewer images than {report.baseline})")
-    axes.annotate("the paper's 1.5x", (CLAIMED, 1), (0, 4), ("data", "axes fraction"), "offset points", ha="center")
+    if whose:
+        said = f"{whose}'s {claimed:g}x"
+        axes.annotate(said, (claimed, 1), (0, 4), ("data", "axes fraction"), "offset points", ha="center")
     told = [f"{name if method in name else f'{method}, {name}'}: {interval(b or a)}" for name, method, a, b in rows]
     yield "", _svg(drawing, "speedup of every method, over all cells and in each"), told
 
@@ -112,7 +115,7 @@ def _pairs(report: Report) -> Drawn:
             continue
         drawing, axes = _row_axes(0.16, [method * (not i) for method, i, _ in rows], 5.6)
         for y, (method, i, pair) in enumerate(rows):
-            look, both = style(method, report.arms), (math.exp(pair.baseline), math.exp(pair.arm))
+            look, both = style(method, report.arms, report.baseline), (math.exp(pair.baseline), math.exp(pair.arm))
             if y and not i:
                 axes.axhline(y - 0.5, color=INK, alpha=0.2, linewidth=0.8)
             axes.plot(both, (y, y), color=look.colour, linewidth=1.6)
@@ -141,7 +144,10 @@ def _lines(report: Report, block: SectionBlock) -> Drawn:
         axes.grid()
         for i, line in enumerate(lines):
             _line(
-                axes, line, OTHERS[i % len(OTHERS)] if line.what == "gates" else style(line.method, report.arms), block
+                axes,
+                line,
+                OTHERS[i % len(OTHERS)] if line.what == "gates" else style(line.method, report.arms, report.baseline),
+                block,
             )
         at = sorted({x for line in lines for x in line.x})
         for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):

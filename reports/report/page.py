@@ -37,7 +37,9 @@ def write(report: Report, records: Records, folder: Path) -> Path:
     content = {"r": report, "figures": groups, "tables": {one.name: one for one in made}}
     content["sections"] = [(one, filled(one.prose, report)) for one in sections() if one.shown(report)]
     content["captions"] = {block.figure: filled(block.caption, report) for block in blocks()}
-    content["colours"] = {arm: style(arm, report.arms).colour.replace(INK, "currentColor") for arm in report.arms}
+    content["colours"] = {
+        arm: style(arm, report.arms, report.baseline).colour.replace(INK, "currentColor") for arm in report.arms
+    }
     put(folder / "report.md", render("page.md", **content))
     put(folder / "index.html", render("page.html", grids=grids(records, report), **content))
     put(folder / "report.json", encode(report))  # last: by it `sync` knows a report that is whole

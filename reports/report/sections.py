@@ -118,10 +118,14 @@ def table(report: Report, name: str) -> Table:
     known = {block.table: block for block in blocks() if block.table}
     if name not in known:
         raise ValueError(f"table: {name!r} is unknown; choose from {', '.join(known)}")
-    columns = [expression(column) for column in known[name].columns.values()]
-    found = [[column(r=report, x=entry) for column in columns] for entry in expression(known[name].of)(r=report) or ()]
+    columns = {filled(title, report): expression(column) for title, column in known[name].columns.items()}
+    columns.pop("", None)
+    found = [
+        [column(r=report, x=entry) for column in columns.values()]
+        for entry in expression(known[name].of)(r=report) or ()
+    ]
     rows = [[formats.DASH if value in (None, "") else str(value) for value in row] for row in found]
-    return Table(name, filled(known[name].caption, report), list(known[name].columns), rows)
+    return Table(name, filled(known[name].caption, report), list(columns), rows)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import yaml
 from reports.analysis.findings import Finding, resembles
 from reports.report import formats
 from reports.report.sections import expression, filled
-from reports.report.tree import CLAIMED, Arm, Note, Pool, Report
+from reports.report.tree import Arm, Note, Pool, Report
 
 FILE = Path(__file__).with_name("notes.yaml")
 
@@ -40,8 +40,8 @@ def _answer(pool: Pool, report: Report) -> Note:
     word, (base, arm) = formats.scaled(one.verdict, report.scale), map(formats.percent, one.censored)
     said = one.sentence.partition(": ")[2] or one.sentence
     text = f"{formats.interval(one)}. {said[0].upper()}{said[1:]}"
-    if pool.claim != one.verdict:
-        text += f" About {CLAIMED:g}x: {formats.scaled(pool.claim, report.scale)}."
+    if report.claimed and pool.claim != one.verdict:
+        text += f" About {report.claimed[0]:g}x: {formats.scaled(pool.claim, report.scale)}."
     if max(one.censored) > 0:
         missed = f"{base} of the levels were not reached by {report.baseline}, {arm} by the arm"
         text += f" Within the budget: up to {missed}."

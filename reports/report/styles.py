@@ -25,15 +25,15 @@ class Style:
     dash: str = "-"
 
 
-STYLES = {"none": Style(INK), NULL: Style(GREY, "D"), FLOOR: Style(GREY), PILOTS: Style(GREY, "o", ":")}
+STYLES = {NULL: Style(GREY, "D"), FLOOR: Style(GREY), PILOTS: Style(GREY, "o", ":")}
 STYLES |= {"inv_sqrt2": Style(BLUE, "s"), "constant": Style(ORANGE, "^"), "learnable": Style(GREEN, "D")}
 OTHERS = [Style(colour, marker, "-.") for marker in MARKERS for colour in (RED, PURPLE, SKY, BLUE, ORANGE, GREEN)]
 
 
-def style(method: str, arms: Sequence[str] = ()) -> Style:
-    """The style of an arm; arms of one method share its colour and differ in marker and dash."""
+def style(method: str, arms: Sequence[str] = (), baseline: str = "none") -> Style:
+    """The style of an arm, ink for the baseline; arms of one method share its colour and differ in marker and dash."""
     name = bare(method)
-    own = STYLES.get(name) or OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
+    own = Style(INK) if name == bare(baseline) else STYLES.get(name) or OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
     same = [arm for arm in arms if bare(arm) == name]
     step = same.index(method) if method in same else 0
     marker = MARKERS[(MARKERS.index(own.marker) + step) % len(MARKERS)]

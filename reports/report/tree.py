@@ -25,7 +25,8 @@ from reports.records.reading import PROTOCOL
 from reports.records.suite_records import Listed
 
 SCHEMA = 4  # version of this tree
-CLAIMED = 1.5  # the speedup of the paper's abstract
+# The speedup that a paper claims in its abstract, and whose it is, by the baseline that it is over.
+CLAIMED = {"none": (1.5, "the paper"), "plain": (4.4, "Skip-DiT")}
 NULL, FLOOR, PILOTS = "null arm", "noise floor", "pilots"  # how the report calls runs of these roles
 NO_INTERVAL = Interval()
 
@@ -111,7 +112,7 @@ class Pool:
     method: str  # label of the arm
     result: Pooled | None  # with the one deciding interval; null: a check failed in a cell, or no cell has a band
     withheld: str  # why there is no result
-    claim: str  # verdict about the 1.5x of the paper's abstract
+    claim: str  # verdict about the speedup that is claimed over the baseline (`claimed`); "" where none is
     runs: list[str]  # of the cells in it
 
 
@@ -281,6 +282,11 @@ class Report:
     correlations: dict[str, dict[str, float]]  # Spearman's, theory and measurement, by cell (or mean), quantity
     made: dict[str, str]  # how it was made, each value once
     reference: Agreement = Agreement("not compared with another baseline")  # with the committed result
+
+    @property
+    def claimed(self) -> tuple[float, str] | None:
+        """The speedup that a paper claims over the baseline, and whose it is."""
+        return CLAIMED.get(self.baseline)
 
     @property
     def compares(self) -> bool:

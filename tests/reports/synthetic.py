@@ -154,26 +154,27 @@ def suite(
     edit: Edit | None = None,
     name: str = "s",
     tuning: dict[str, float] | None = None,
+    baseline: str = "none",
 ) -> Path:
-    """A whole suite under root; speedups by method, `none` and the null arm at 1.
+    """A whole suite under root; speedups by method, the baseline and the null arm at 1.
 
     done: fraction of the comparison runs that exist. edit: changes the distances of a run, or leaves it out (None).
     tuning: speeds of the arms that tuning runs train.
     """
     rng = np.random.default_rng(seed)
-    folder, arms, listed, pilots = root / name, ["none", *speedups], [], []
+    folder, arms, listed, pilots = root / name, [baseline, *speedups], [], []
     comparisons = [
         run
         for s in range(n)
         for run in (
             *(("paired", m, s, s) for m in arms),
-            ("null", "none", 10_000 + s, s),
-            *[("floor", "none", s, s)] * (s < FLOORS),
+            ("null", baseline, 10_000 + s, s),
+            *[("floor", baseline, s, s)] * (s < FLOORS),
         )
     ]
     for cell in cells:
         speeds: dict[tuple[str, str, int], float] = {}
-        before = [("pilot", "none", s, None) for s in PILOTS]
+        before = [("pilot", baseline, s, None) for s in PILOTS]
         before += [("tuning", method, s, None) for method in tuning or {} for s in TUNING]
         for i, (role, method, s, pair) in enumerate([*before, *comparisons]):
             cfg = config(role, method, s, pair, cell) | {"suite": name}
@@ -195,7 +196,7 @@ def suite(
         "floor": list(range(min(n, FLOORS))),
         "tuning": TUNING if tuning else [],
     }
-    write_suite(folder, cells, listed, pilots, scale=scale, arms=arms, seeds=seeds)
+    write_suite(folder, cells, listed, pilots, scale=scale, arms=arms, seeds=seeds, baseline=baseline)
     return folder
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 import reports
 from reports.report import sections, tree
 from reports.report.page import enlarged
-from reports.report.styles import style
+from reports.report.styles import INK, style
 
 ROOT = Path(__file__).parents[3]
 METHODS = {"inv_sqrt2": 1.0, "constant": 1.3, "learnable(r=4)": 1.5}
@@ -120,6 +120,23 @@ def test_the_forest_shows_both_intervals_and_marks_the_claim(whole):
         for width in re.findall(r"stroke-width: ([\d.]+)", path)
     }
     assert {1.4, 3.0, 6.0} <= widths and svg.count("null arm, digits") == 2
+
+
+@pytest.mark.parametrize("baseline", ["plain", "no_skip"])
+def test_another_baseline_is_named_everywhere_and_drawn_in_ink(tmp_path, baseline):
+    """No word of `none` but as an arm; a number is only claimed over a baseline that a paper has."""
+    arms = {"norm_cat": 1.5, "constant": 1.3}
+    folder = synthetic.suite(tmp_path, arms, name="skip-dit", baseline=baseline, cells=("digits/dit-xs",))
+    reports.write(tmp_path, "skip-dit")
+    page, report = (folder / "report" / "index.html").read_text(), tree.decode(folder / "report" / "report.json")
+    told = re.split(r"## Claims", (folder / "report" / "report.md").read_text())[0].replace("none, 8 bits", "")
+    assert f"fewer than {baseline} does" in told and f"is {baseline} against itself under other seeds" in told
+    assert not re.search(r"\bnone\b|[Nn]o scaling|without scaling", told) and "the paper" not in told
+    pooled = sections.table(report, "pooled")
+    claimed = ["about 4.4x"] * (baseline == "plain")
+    assert pooled.header == ["method", "speedup", "verdict", *claimed, "pairs"]
+    assert ("Skip-DiT's 4.4x" in page) == ("About 4.4x: " in told) == bool(claimed) and "1.5x of" not in told
+    assert style(baseline, report.arms, baseline).colour == INK != style("none", ["none"], baseline).colour
 
 
 def test_methods_keep_their_colour_and_arms_of_one_method_differ():

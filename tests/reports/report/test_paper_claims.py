@@ -10,7 +10,7 @@ import yaml
 
 import reports
 from reports.records.suite_records import read
-from reports.report import claims
+from reports.report import claims, tree
 from reports.report.build import build
 
 
@@ -53,6 +53,32 @@ def test_what_is_recalled_is_called_unverified_everywhere(tmp_path):
 def test_a_speedup_is_judged_against_its_number(tmp_path, speedup, verdict):
     claim = verdicts(tmp_path, {"constant": speedup})["C-speed (constant)"]
     assert claim.verdict == verdict and claim.estimate in claim.evidence and claim.level == 0.95
+
+
+DIT = ("digits/dit-xs", "shapes/dit-xs-class")
+
+
+def test_claims_about_a_baseline_are_judged_over_it_alone(tmp_path):
+    """Skip-DiT's over `plain`; ScaleLong's are about scaling skips that are there, and not tested."""
+    arms = {"norm_cat": 2.0, "none": 1.9, "constant": 2.9}
+    found = verdicts(tmp_path, arms, name="skip-dit", baseline="plain", cells=DIT)
+    one, scaled = found["C-skip-dit (norm_cat)"], found["C-skip-dit-scaled"]
+    assert one.verdict == "weaker" and one.estimate in one.evidence
+    assert any(figure.startswith("published: 4.4 times training") for figure in one.published)
+    assert scaled.verdict == "supported" and scaled.evidence.startswith("speedup 1.")
+    assert found["C-speed (constant)"].evidence == found["C-order"].evidence == "needs the baseline none"
+    assert {name for name, claim in found.items() if claim.runs} == {"C-skip-dit (norm_cat)", "C-skip-dit-scaled"}
+    quick = verdicts(tmp_path, {"constant": 1.3})
+    assert quick["C-skip-dit (norm_cat)"].evidence == "needs the suite skip-dit*"
+
+
+def test_the_number_of_the_pooled_table_is_that_of_the_claim(tmp_path):
+    found = {
+        claim.baseline: claim.about
+        for claim, _ in reversed(claims.load().rows())
+        if getattr(claim, "about", None) and not claim.order
+    }
+    assert found == {baseline: number for baseline, (number, _) in tree.CLAIMED.items()}
 
 
 def test_an_interval_below_the_number_excludes_it(tmp_path):
