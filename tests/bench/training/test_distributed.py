@@ -174,8 +174,8 @@ def test_a_run_moves_from_four_processes_to_one_and_back(tiny, tmp_path, data):
         worker = multiprocessing.get_context("spawn").Process(target=coordinate, args=(path, tmp_path, data))
         worker.start()
         folder, until = run.folder(tmp_path), time.monotonic() + 120
-        wanted = '"event": "resume"' if resumes else '"event": "checkpoint"'
-        while not folder.events.is_file() or wanted not in folder.events.read_text():
+        at_work(run, tmp_path)
+        while resumes and '"event": "resume"' not in folder.events.read_text():
             assert time.monotonic() < until
             time.sleep(0.05)
         worker.kill()
