@@ -7,6 +7,8 @@ A file says what it wants by a pair of comments; what lies between them is made:
 
     <!-- table quick speedup -->              <!-- figure quick curves-digits-uvit-xs docs/curves.svg -->
     <!-- end -->                              <!-- end -->
+
+and by <!-- board quick --> the leaderboard's table.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from reports.records.suite_records import read
 from reports.report import reference
 from reports.report.build import build
 from reports.report.figures import figures
+from reports.report.leaderboard import board
 from reports.report.sections import put, table
 from reports.report.tree import Report
 
 WANTED = re.compile(
-    r"(?P<head><!-- (?P<kind>table|figure) (?P<suite>[\w.-]+) (?P<name>[\w.-]+)(?: (?P<path>[\w./-]+))? -->\n)"
+    r"(?P<head><!-- (?P<kind>table|figure|board) (?P<suite>[\w.-]+)"
+    r"(?: (?P<name>[\w.-]+))?(?: (?P<path>[\w./-]+))? -->\n)"
     r".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
@@ -51,15 +55,15 @@ def renew(text: str, home: Path, source: Callable[[str], Report]) -> tuple[str, 
     files: dict[Path, str] = {}
 
     def make(match: re.Match[str]) -> str:
-        report, name, path = source(match["suite"]), match["name"], match["path"]
-        if match["kind"] == "table":
-            one = table(report, name)
+        name, path = match["name"], match["path"]
+        if match["kind"] != "figure":
+            one = table(source(match["suite"]), name) if match["kind"] == "table" else board(match["suite"])
             made = f"{one.markdown()}\n{one.caption}"
             if (width := max(map(len, one.markdown().splitlines()), default=0)) > WIDEST:
-                what = f"{name!r} of {report.suite} is {width} characters wide, more than {WIDEST}"
+                what = f"{one.name!r} of {match['suite']} is {width} characters wide, more than {WIDEST}"
                 raise ValueError(f"table: {what}: choose a narrower one")
         else:
-            drawn = {figure.name: figure for figure in figures(report)}
+            drawn = {figure.name: figure for figure in figures(source(match["suite"]))}
             if name not in drawn or not path:
                 raise ValueError(f"figure: {name!r} needs a file and must be one of {', '.join(drawn)}")
             files[Path(path)] = drawn[name].svg

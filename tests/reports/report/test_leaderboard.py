@@ -1,0 +1,53 @@
+"""The leaderboard: who may be entered, what an entry keeps, and how wide many of them make the intervals."""
+
+import json
+
+import pytest
+import synthetic
+
+from reports.report import leaderboard
+from reports.report.embed import renew
+
+METHODS = {"constant": 1.0, "inv_sqrt2": 1.6}
+
+
+@pytest.fixture
+def entered(tmp_path):
+    """Two entries of one suite, and their folder."""
+    synthetic.suite(tmp_path, METHODS)
+    for method in METHODS:
+        leaderboard.enter(tmp_path, "s", method, tmp_path / "board")
+    return tmp_path / "board"
+
+
+def test_the_fastest_stands_first_and_all_are_counted(entered):
+    both = leaderboard.board("s", entered)
+    assert [row[0] for row in both.rows] == ["inv_sqrt2", "constant"]
+    assert both.rows[0][2] == "faster at mini scale" and "97.50 %" in both.caption
+    (entered / "constant.json").unlink()
+    alone = leaderboard.board("s", entered)
+    assert "95.00 %" in alone.caption and alone.rows[0][1] != both.rows[0][1] and alone.rows[0][3:] == both.rows[0][3:]
+
+
+def test_an_entry_of_other_runs_is_refused(entered):
+    path = entered / "constant.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"baseline": "another"}))
+    with pytest.raises(ValueError, match="other configurations of s; enter all of them again"):
+        leaderboard.board("s", entered)
+
+
+def test_what_has_no_verdict_is_not_entered(tmp_path, capsys):
+    """Half of the runs, a method that is no arm, and a folder without the suite: one line, exit code 2."""
+    synthetic.suite(tmp_path, METHODS, done=0.5)
+    for method, why in (("constant", "'constant' is not entered"), ("nope", "choose from constant, inv_sqrt2")):
+        assert leaderboard.main([method, "--root", str(tmp_path), "--suite", "s"]) == 2
+        said = capsys.readouterr().err
+        assert why in said and said.count("\n") == 1
+    assert leaderboard.main(["constant", "--root", str(tmp_path / "none")]) == 2
+    assert "start it with: python -m bench run quick" in capsys.readouterr().err
+
+
+def test_a_page_takes_the_table_of_what_is_entered(entered, monkeypatch):
+    monkeypatch.setattr("reports.report.embed.board", lambda suite: leaderboard.board(suite, entered))
+    text, figures = renew("# A\n<!-- board s -->\nold\n<!-- end -->\n", entered, lambda suite: pytest.fail(suite))
+    assert "| inv_sqrt2 |" in text and "old" not in text and not figures
