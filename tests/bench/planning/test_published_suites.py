@@ -136,11 +136,11 @@ def test_skip_dit_has_the_published_recipe():
         assert not spec.flip and spec.dropout is None
 
 
-@pytest.mark.parametrize("name", ["skip-dit", "skip-dit-imagenet", "skips"])
+@pytest.mark.parametrize("name", ["skip-dit", "skip-dit-imagenet"])
 def test_what_skips_are_worth_is_asked_of_a_baseline_without(name):
     """Pilots, null arm and noise floor too; `none` is what they are worth."""
     suite = load(name)
-    assert suite.baseline == ("no_skip" if name == "skips" else "plain") and {"none", "constant"} < set(suite.arms)
+    assert suite.baseline == "plain" and {"none", "constant"} < set(suite.arms)
     others = [run for run in plan(suite) if run.role in ("pilot", "null", "floor")]
     assert {run.label for run in others} == {suite.baseline} and len(suite.seeds.paired) == 6
 
