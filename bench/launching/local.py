@@ -116,7 +116,7 @@ def devices(suite: SuiteFile, workers: int | None) -> list[str]:
     visible = [name for name in visible if name] if torch.cuda.is_available() else []
     most = len(visible) // each
     if (workers or 1) > most:
-        told = f"{suite.name} trains on cuda, {workers or 1} runs at a time with {each} GPUs each"
+        told = f"{suite.name} trains on cuda, runs at a time: {workers or 1}, GPUs of each: {each}"
         field, do = ("--workers", f"give at most {most}") if most else ("device", "run it where there are enough")
         raise BadInput(f"{field}: {told}; {len(visible)} are visible here; {do}")
     return [",".join(visible[slot * each : (slot + 1) * each]) for slot in range(workers or most)]
