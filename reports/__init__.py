@@ -24,16 +24,14 @@ if TYPE_CHECKING:
     from reports.analysis.comparisons import Comparison, compare
     from reports.analysis.curves import Crossing, Curve, crossing
     from reports.analysis.pooling import Pooled, pool
-    from reports.report.checks import failed, unfinished
-    from reports.report.output import agreement, check, load, missing, progress, verdicts, write
+    from reports.report.output import agreement, check, failed, load, missing, progress, unfinished, verdicts, write
     from reports.report.sweeps import compare_sweeps
 
 _HOMES = {
     "analysis.comparisons": ("Comparison", "compare"),
     "analysis.curves": ("Crossing", "Curve", "crossing"),
     "analysis.pooling": ("Pooled", "pool"),
-    "report.checks": ("failed", "unfinished"),
-    "report.output": ("agreement", "check", "load", "missing", "progress", "verdicts", "write"),
+    "report.output": ("agreement", "check", "failed", "load", "missing", "progress", "unfinished", "verdicts", "write"),
     "report.sweeps": ("compare_sweeps",),
 }
 __all__ = [

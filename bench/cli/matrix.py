@@ -6,7 +6,9 @@ from pathlib import Path
 
 from bench.cli.console import console, table
 from bench.launching.local import default_workers
+from bench.launching.looks import Looks
 from bench.planning import costs
+from bench.planning.plan import plan
 from bench.planning.suite import SuiteFile
 from bench.runs.run_spec import Run
 
@@ -26,10 +28,12 @@ def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | 
     unit, scale = ("GPU-hours", 1.0) if gpu else ("minutes", 60.0)
     if each:
         matrix = table("run", "role", "state", right=("parameters", "MFLOPs", "images", "evaluations", unit))
+        looks = Looks(plan(suite), root)
+        looks.refresh()
         for run in runs:
             sizes = (f"{cost[run.id].params:,}", f"{cost[run.id].flops / 1e6:,.2f}", f"{run.spec.budget:,}")
             work = (str(costs.evaluations(run)), f"{hours[run.id] * scale:,.1f}")
-            matrix.add_row(run.id, run.role, run.folder(root).state(), *sizes, *work)
+            matrix.add_row(run.id, run.role, looks.state(run), *sizes, *work)
     else:
         matrix = table("cell", right=("runs", "done", "parameters", "MFLOPs", "images a run", unit, "GB after"))
         for cell in dict.fromkeys(run.spec.cell for run in runs):
@@ -44,10 +48,21 @@ def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | 
         by_arm = {run.label: cost[run.id].params for run in runs if run.spec.cell == cell}
         if max(by_arm.values()) > ALIKE * min(by_arm.values()):
             print(f"parameters of {cell} by arm: {', '.join(f'{arm} {count:,}' for arm, count in by_arm.items())}")
-    images, total = sum(run.spec.budget for run in runs), sum(hours.values())
+    if suite.looks:
+        print(f"looks after {', '.join(map(str, suite.looks))} pairs; least: every arm is decided at the first of them")
+        _sums("least: ", suite, [run for run in runs if not run.look], root, cost, gpu)
+    _sums("most: " * bool(suite.looks), suite, runs, root, cost, gpu)
+
+
+def _sums(
+    word: str, suite: SuiteFile, runs: list[Run], root: Path, cost: dict[str, costs.Cost], gpu: costs.Gpu | None
+) -> None:
+    """What runs cost together, in three lines."""
+    images, total = sum(run.spec.budget for run in runs), sum(cost[run.id].seconds for run in runs) / 3600
     flops = sum(costs.TRAINING * cost[run.id].flops * run.spec.budget for run in runs)
-    print(f"{len(runs)} runs, {images:,} training images, {flops:.3g} training FLOPs; folder {root / suite.name}")
-    kept, more = sum(one.kept for one in cost.values()), max(one.under_way for one in cost.values())
+    print(f"{word}{len(runs)} runs, {images:,} training images, {flops:.3g} training FLOPs; folder {root / suite.name}")
+    mine = [cost[run.id] for run in runs]
+    kept, more = sum(one.kept for one in mine), max((one.under_way for one in mine), default=0)
     print(f"disk: {kept / 1e9:,.2f} GB when all is done; up to {more / 1e9:,.2f} GB more for each run under way")
     if gpu:
         print(f"about {total:,.1f} GPU-hours at {gpu.said}")

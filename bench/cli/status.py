@@ -19,7 +19,9 @@ from bench.launching.progress import Grid
 from bench.launching.sweep_folder import SweepFolder
 from reports.records.event_log import number
 from reports.records.run_folder import RunFolder, State
-from reports.records.suite_records import Listed, read_result, read_suite, widest
+from reports.records.suite_records import Listed, SuiteRecord, read, read_result, read_suite, widest
+
+OVER = {State.COMPLETE, State.DIVERGED, State.UNNEEDED}  # states of runs that nobody waits for
 
 
 def show(root: Path, name: str, watch: float | None = None) -> None:
@@ -49,18 +51,32 @@ def _look(sweep: SweepFolder, unfinished: bool = False) -> tuple[Table, Table, s
     rows = table("run", "role", "state", right=("images", "last distance", "left"))
     for title in ("job", "scheduler") if jobs else ():
         rows.add_column(title)
-    counts, grid = Counter[State](), Grid()
+    counts, grid, (unneeded, said) = Counter[State](), Grid(), _looks(suite, root, name)
     for run in suite.runs:
         state, *figures = describe(RunFolder(sweep.path / run.run), run, budgets[run.cell])
+        state = State.UNNEEDED if run.run in unneeded else state
         counts[state] += 1
-        grid.add(run.cell, run.role, run.method, state, number(figures[1]))
-        if not (unfinished and state.done):
+        if state is not State.UNNEEDED:
+            grid.add(run.cell, run.role, run.method, state, number(figures[1]))
+        if not (unfinished and state in OVER):
             rows.add_row(run.run, run.role, state, *figures, *(jobs.get(run.run, ("", "")) if jobs else ()))
     frozen = "frozen" if sweep.protocol.is_file() else "not frozen yet"
     bands = f"target bands {frozen}" if suite.seeds.pilots else "no target bands"
     told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-    over = all(state.done for state in counts)
-    return rows, grid.table(), f"{told} of {len(suite.runs)} runs; {bands}", over
+    over = OVER.issuperset(counts)
+    return rows, grid.table(), f"{told} of {len(suite.runs)} runs; {bands}{said}", over
+
+
+def _looks(suite: SuiteRecord, root: Path, name: str) -> tuple[set[str], str]:
+    """The runs that are not needed, and in a line where the arms stand; of a suite that gives looks."""
+    if not suite.looks:
+        return set(), ""
+    from reports.report import looks  # SciPy: for such suites alone
+
+    records = read(root, name, widest(root, name))
+    looked = looks.looked(records)
+    unneeded = {run.run for run in suite.runs if looks.unneeded(records, looked, run)}
+    return unneeded, f"\n{looks.told(records, looked)}"
 
 
 def describe(folder: RunFolder, run: Listed, budget: int) -> tuple[State, str, str, str]:

@@ -33,15 +33,18 @@ def run(o: argparse.Namespace) -> int:
     """Train what is missing on this machine, in parallel; the same command resumes."""
     if not o.dry_run:
         process.warm_up()
-    from bench.launching import local
+    from bench.launching import local, looks
     from bench.planning import plan, suite_file
+    from reports.records.suite_records import OWN, WITH_ARMS
 
     suite = suite_file.load(o.suite)
     if not o.dry_run:
         return local.run(suite, o.root, o.data, o.only, o.workers, o.sync_every, o.arm or ())
     everything = plan.plan(suite_file.with_arms(suite, o.arm or ()))
+    left = looks.Looks(everything, o.root, WITH_ARMS if o.arm else OWN)
+    left.refresh()
     for run in plan.with_pilots(everything, plan.select(everything, o.only)):
-        print(f"{run.folder(o.root).state():8}  {run.id}")
+        print(f"{left.state(run):8}  {run.id}")
     return 0
 
 

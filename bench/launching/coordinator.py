@@ -18,9 +18,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from bench.launching import process
+from bench.launching.looks import Looks
 from bench.launching.process import Exit, Meeting
 from bench.launching.sweep_folder import SweepFolder
 from bench.runs.run_spec import Run
+from reports.records.suite_records import OWN
 
 POLL = 0.5  # seconds between looks at runs that others hold, and at the progress
 REVIVALS = 3  # times that the process of one run may be killed before the run counts as failed
@@ -77,7 +79,7 @@ class Coordinator:
 
     devices: CUDA_VISIBLE_DEVICES of each worker, None on a CPU. grace: seconds to wait for the end of the job when a
     process was told to leave by somebody else, before its run starts again. elsewhere: starts the ranks of a run on
-    other nodes of this job.
+    other nodes of this job. listing: the one that the plan was published as.
     """
 
     everything: list[Run]
@@ -87,16 +89,20 @@ class Coordinator:
     devices: list[str] | None = None
     grace: float = 0.0
     elsewhere: Callable[[Run], Elsewhere] = lambda _: Elsewhere()
+    listing: str = OWN
     active: list[ActiveRun] = field(default_factory=list, init=False)
     failed: set[str] = field(default_factory=set, init=False)  # also those where nothing could be written down
     killed: Counter[str] = field(default_factory=Counter, init=False)  # how often the process of a run was
     bad_input: bool = field(default=False, init=False)
     frozen: bool = field(default=False, init=False)  # whether comparisons may start
 
+    def __post_init__(self) -> None:
+        self.looks = Looks(self.everything, self.root, self.listing)
+
     def train(self, wanted: list[Run], tick: Callable[[], None] = lambda: None) -> int:
         """Train runs until all are done or failed, `tick` at each look; 0, 1 if one is not done, 2 after bad input."""
         try:
-            while not self.bad_input and (left := [run for run in wanted if self._is_open(run)]):
+            while not self.bad_input and (left := self._left(wanted)):
                 self._start_what_fits(left)
                 if not self.active and not self._worth_waiting(left):
                     break
@@ -105,7 +111,7 @@ class Coordinator:
                 tick()
         finally:
             self.end()
-        undone = any(not run.folder(self.root).is_done() for run in wanted)
+        undone = any(not run.folder(self.root).is_done() for run in wanted if self.looks.needs(run) is not False)
         return 2 if self.bad_input else int(undone)
 
     def end(self, patience: float = PATIENCE) -> None:
@@ -118,6 +124,13 @@ class Coordinator:
 
     def _is_open(self, run: Run) -> bool:
         return not (run.folder(self.root).is_done() or self._has_failed(run))
+
+    def _left(self, wanted: list[Run]) -> list[Run]:
+        """The wanted runs that are open and needed, and of others those that have to say whether they are."""
+        self.looks.refresh()
+        left = [run for run in wanted if self._is_open(run) and self.looks.needs(run) is not False]
+        names = {run.id for run in left}
+        return left + [run for run in self.looks.before(left) if self._is_open(run) and run.id not in names]
 
     def _start_what_fits(self, left: list[Run]) -> None:
         slots = sorted(set(range(self.workers)) - {active.slot for active in self.active})
@@ -134,11 +147,12 @@ class Coordinator:
         if run.role in ("pilot", "tuning"):
             return True
         self.frozen = self.frozen or SweepFolder(self.root, run.suite).freeze(self.everything)
-        return self.frozen
+        return self.frozen and self.looks.needs(run) is True
 
     def _worth_waiting(self, left: list[Run]) -> bool:
-        """Not if all that is open waits for pilots of which one failed."""
-        broken = any(run.role == "pilot" and self._has_failed(run) for run in self.everything)
+        """Not if all that is open waits for pilots of which one failed, or for the verdict of runs that failed."""
+        pilots = [run for run in self.everything if run.role == "pilot"]
+        broken = any(map(self._has_failed, pilots + self.looks.before(left)))
         return not broken or any(self._may_start(run) for run in left)
 
     def _collect(self) -> None:

@@ -7,7 +7,8 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -55,25 +56,30 @@ def run(
     prepare(suite, everything, wanted, root, data, WITH_ARMS if arms else OWN)
     for one in wanted:
         one.folder(root).forget_failure()
-    left = sum(not one.folder(root).is_done() for one in wanted)
-    done, sweep = len(wanted) - left, Path(root) / suite.name
-    print(f"{suite.name}: {len(wanted)} runs, {done} done, {left} to train; folder {sweep}", flush=True)
+    count = len(slots) if slots else workers or default_workers(suite)
+    coordinator = Coordinator(everything, root, data, count, slots, listing=WITH_ARMS if arms else OWN)
+    coordinator.looks.refresh()
+    states, sweep = Counter(map(coordinator.looks.state, wanted)), Path(root) / suite.name
+    done = states[State.COMPLETE] + states[State.DIVERGED]
+    left, most = len(wanted) - done - states[State.UNNEEDED], "at most " * bool(suite.looks)
+    print(f"{suite.name}: {len(wanted)} runs, {done} done, {most}{left} to train; folder {sweep}", flush=True)
     code = 0
     if left:
-        count = len(slots) if slots else workers or default_workers(suite)
-        coordinator = Coordinator(everything, root, data, count, slots)
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup does
                 signal.signal(number, lambda got, _: sys.exit(128 + got))  # as Ctrl-C does: what is at work saves
         try:
             with synced(suite.name, Path(root).resolve(), sync_every), SuiteProgress(wanted, root) as progress:
-                code = coordinator.train(wanted, progress.show)
-                progress.show()
+                code = coordinator.train(wanted, lambda: progress.show(coordinator.looks.needs))
+                progress.show(coordinator.looks.needs)
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
             raise
-    undone = {one.id: state for one in wanted if not (state := one.folder(root).state()).done}
-    print(f"{len(wanted) - len(undone)} of {len(wanted)} runs done", flush=True)
+    ended = {one.id: coordinator.looks.state(one) for one in wanted}
+    undone = {name: state for name, state in ended.items() if not state.done and state is not State.UNNEEDED}
+    unneeded = list(ended.values()).count(State.UNNEEDED)
+    told = f", {unneeded} not needed: their arms have a verdict" * bool(unneeded)
+    print(f"{len(wanted) - len(undone) - unneeded} of {len(wanted)} runs done{told}", flush=True)
     for name, state in undone.items():
         why = f"failed, see {sweep / name / 'error.json'}" if state is State.FAILED else "not done"
         print(f"  {name}: {why}", file=sys.stderr)
@@ -169,9 +175,10 @@ class SuiteProgress(Progress):
         yield self.grid.table()
         yield from super().get_renderables()
 
-    def show(self) -> None:
+    def show(self, needs: Callable[[Run], bool | None]) -> None:
         """Look at the run folders and draw; a run that is done or failed counts as trained to its end."""
         trained, grid = 0, Grid()
+        self.runs = [run for run in self.runs if needs(run) is not False]
         for run in self.runs:
             folder = run.folder(self.root)
             if run.id not in self.over and (folder.is_done() or folder.error.is_file()):
@@ -182,7 +189,7 @@ class SuiteProgress(Progress):
             grid.add(run.spec.cell, run.role, run.label, state, distance)
         self.grid, ended = grid, len(self.over)
         task = self.tasks[0]
-        self.update(task.id, completed=trained)
+        self.update(task.id, completed=trained, total=sum(run.spec.budget for run in self.runs))
         seconds = task.time_remaining
         left = "time left unknown" if seconds is None else f"{timedelta(seconds=int(seconds))} left"
         text = f"{ended}/{len(self.runs)} runs, {task.speed or 0:,.0f} images/s, {left}"

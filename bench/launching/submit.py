@@ -1,7 +1,8 @@
 """Jobs through submitit. Ours are those of the batches in runs/SUITE/submitted.json, by the mark in their comment.
 
 local: coordinators of one worker each, in processes that outlive this one. slurm: pilots, then the comparisons that
-depend on them, then the report, as job arrays; each element owns its runs, and first finishes what pilots are open.
+depend on them, look by look if the suite gives looks, then the report, as job arrays; each element owns its runs, first
+finishes what they wait for (pilots, runs of the looks before), and ends at once where they are not needed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bench.diffusion.loader import THREADS
 from bench.errors import BadInput
 from bench.launching import cluster_profile, local, slurm
 from bench.launching.job import BLOCKED, Work, write_report
+from bench.launching.looks import Looks
 from bench.launching.sweep_folder import SweepFolder
 from bench.launching.time_limit import words
 from bench.planning import suite_file
@@ -93,9 +95,12 @@ class Submission:
         self.follow = f"follow them with: python -m bench status {where}"
 
     def missing(self, held: set[str]) -> list[Run]:
-        """Runs to submit: not done, in no job of ours; failed ones only if that is asked for."""
-        states = {run.id: run.folder(self.o.root).state() for run in self.wanted}
-        left = [run for run in self.wanted if not states[run.id].done and run.id not in held]
+        """Runs to submit: not done, not known to be unneeded, in no job of ours; failed ones only if asked for."""
+        looks = Looks(self.everything, self.sweep.path.parent)
+        looks.refresh()
+        states = {run.id: looks.state(run) for run in self.wanted}
+        over = {name for name, state in states.items() if state.done or state is State.UNNEEDED}
+        left = [run for run in self.wanted if run.id not in over | held]
         kept = [run for run in left if self.o.retry == "failed" or states[run.id] is not State.FAILED]
         if failed := len(left) - len(kept):
             print(f"{failed} runs failed and are left out; --retry failed submits them again")
@@ -169,7 +174,7 @@ class Slurm(Submission):
         told = f"{len(left)} of {len(self.wanted)} runs to submit, {jobs} jobs in {len(arrays)} arrays on slurm"
         print(f"{self.suite.name}: {told}{queued}; time limit of a job: {words(self.settings['timeout_min'])}")
         if self.o.dry_run:
-            _describe(arrays, executor)
+            _describe(arrays, executor, self.kinds)
         elif left or (held and not self.waiting("report")):
             slurm.check_shared({"--root": Path(self.o.root), "--data": Path(self.o.data)}, options)
             code = self.prepare()
@@ -179,29 +184,41 @@ class Slurm(Submission):
         return 0
 
     def arrays(self, left: list[Run]) -> Arrays:
-        """Pilots before comparisons, no array longer than the site takes."""
+        """Pilots before comparisons, a look before the next, no array longer than the site takes."""
         limit, size = self.profile.largest_array, self.profile.runs_per_job
         most = min(limit, slurm.largest_array() or limit)
         found = []
-        for kind, pilots in (("pilots", True), ("comparisons", False)):
-            runs = [run for run in left if (run.role == "pilot") is pilots]
+        for kind in self.kinds:
+            runs = [run for run in left if self.kind(run) == kind]
             elements = [runs[k : k + size] for k in range(0, len(runs), size)]
             found += [(kind, elements[k : k + most]) for k in range(0, len(elements), most)]
         return found
 
+    def kind(self, run: Run) -> str:
+        """What the array of a run is called."""
+        if run.role == "pilot":
+            return "pilots"
+        return f"look {run.look + 1}" if self.suite.looks else "comparisons"
+
+    @property
+    def kinds(self) -> list[str]:
+        """All of them, each after those that it depends on."""
+        return list(dict.fromkeys(map(self.kind, self.everything)))
+
     def submit_arrays(self, arrays: Arrays) -> None:
         """Every array as soon as the ids are there that it depends on."""
-        # What waits for pilots also waits for those that an earlier call submitted.
-        earlier = {kind: self.waiting(kind) for kind in ("pilots", "comparisons")}
+        # What waits for pilots or a look also waits for those that an earlier call submitted.
+        earlier = {kind: self.waiting(kind) for kind in self.kinds}
         patience = 0.8 * self.profile.signal_delay
         for kind, elements in arrays:
             only = [",".join(f"run={run.id}" for run in runs) for runs in elements]
             works = [Work(*self.where, text, self.o.tracking, patience) for text in only]
             with _forgotten([run for runs in elements for run in runs], self.sweep):
-                array = self.sbatch(kind, works, elements, earlier["pilots"] if kind == "comparisons" else [])
+                before = self.kinds[: self.kinds.index(kind)]
+                array = self.sbatch(kind, works, elements, [job for one in before for job in earlier[one]])
             earlier[kind].append(array)
         report = partial(write_report, self.suite.name, str(self.sweep.path.parent))
-        self.sbatch("report", [report], [[]], earlier["pilots"] + earlier["comparisons"])
+        self.sbatch("report", [report], [[]], [job for those in earlier.values() for job in those])
 
     def sbatch(self, kind: str, works: list[Any], elements: list[list[Run]], after: list[str]) -> str:
         """Submit one array; returns its job id. No job is ever lost: its mark is written down first."""
@@ -285,14 +302,14 @@ def _forgotten(runs: list[Run], sweep: SweepFolder) -> Iterator[None]:
         raise
 
 
-def _describe(arrays: Arrays, executor: submitit.AutoExecutor) -> None:
+def _describe(arrays: Arrays, executor: submitit.AutoExecutor, kinds: list[str]) -> None:
     """The arrays and their sbatch lines, as submitit writes them."""
     writer: Any = executor._executor
     for kind, elements in arrays:
         writer.parameters |= {"map_count": len(elements) if len(elements) > 1 else None}
         text = writer._make_submission_file_text("", "")
-        runs = sum(map(len, elements))
-        print(f"{kind}: {len(elements)} jobs, {runs} runs" + ("; after the pilots" if kind == "comparisons" else ""))
+        runs, before = sum(map(len, elements)), kinds[: kinds.index(kind)][-1:]
+        print(f"{kind}: {len(elements)} jobs, {runs} runs", *(f"after {one}" for one in before), sep="; ")
         print(*(f"  {line}" for line in text.splitlines() if line.startswith("#SBATCH")), sep="\n")
         print(*(f"  {k}: {' '.join(run.id for run in element)}" for k, element in enumerate(elements)), sep="\n")
     print("report: 1 job, after all of them")

@@ -7,6 +7,7 @@ ROOT/SUITE/submitted.json    batches of jobs
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from reports.records.suite_records import (
     SeedsRecord,
     SuiteRecord,
     read_bands,
+    read_looks,
     read_suite,
     widest,
 )
@@ -72,16 +74,18 @@ class SweepFolder:
         return [arm for arm in more if arm not in own]
 
     def publish(self, suite: SuiteFile, runs: list[Run], listing: str = OWN) -> None:
-        """Write suite.json. BadInput if seeds changed after a run has begun: that would be choosing the result."""
+        """Write suite.json. BadInput if seeds or looks changed after a run has begun: it would choose the result."""
         found = {key: [run.spec.seed for run in runs if run.role == role] for key, role in SEEDS.items()}
         seeds = SeedsRecord(**{key: tuple(dict.fromkeys(those)) for key, those in found.items()})
         if self.suite.is_file() and any(self.path.glob("*/events.jsonl")):
-            before = read_suite(self.path.parent, self.path.name).seeds
-            for name in CHOSEN:
-                if (there := getattr(before, name)) != (here := getattr(seeds, name)):
+            before = read_suite(self.path.parent, self.path.name)
+            chosen = [(f"seeds.{name}", getattr(seeds, name), getattr(before.seeds, name)) for name in CHOSEN]
+            for name, here, there in [*chosen, ("looks", tuple(suite.looks), before.looks)]:
+                if here != there:
                     raise BadInput(
-                        f"{suite.path}: seeds.{name}: {list(here)} differs from {list(there)}, with which runs of "
-                        f"{self.path} were started; seeds never change after the first: use another suite name"
+                        f"{suite.path}: {name}: {list(here)} differs from {list(there)}, with which runs of "
+                        f"{self.path} were started; {name.partition('.')[0]} never change after the first: "
+                        "use another suite name"
                     )
         specs = [run.spec for run in runs]
         cells = [CellRecord(spec.dataset, spec.backbone, spec.budget, tuple(spec.evaluation.images)) for spec in specs]
@@ -91,12 +95,20 @@ class SweepFolder:
         ]
         arms = dict.fromkeys(run.label for run in runs if run.role == "paired")
         content: dict[str, Any] = {key: getattr(suite, key) for key in ("title", "scale", "baseline", "trial")}
-        content |= {"arms": tuple(arms), "cells": tuple(dict.fromkeys(cells)), "runs": tuple(listed)}
+        content |= {
+            "looks": tuple(suite.looks),
+            "arms": tuple(arms),
+            "cells": tuple(dict.fromkeys(cells)),
+            "runs": tuple(listed),
+        }
         write_json(self.path / listing, asdict(SuiteRecord(PROTOCOL, suite.name, seeds=seeds, **content)))
 
     def freeze(self, everything: Iterable[Run]) -> bool:
-        """Whether comparisons may start: the bands are frozen, now if all pilots are done, or the suite has none."""
+        """Whether comparisons may start: bands and looks are frozen, now if all pilots are done, or there are none."""
+        everything = list(everything)
         pilots = {run.id: run.folder(self.path.parent) for run in everything if run.role == "pilot"}
+        pairs = [run.look for run in {run.pair: run for run in everything if run.role == "paired"}.values()]
+        looks = tuple(bisect_right(pairs, look) for look in sorted({*pairs})) if any(pairs) else ()
         if not pilots:
             return True
         if not self.protocol.is_file():
@@ -106,7 +118,7 @@ class SweepFolder:
                 with Lease(self.path / "protocol.lock"):
                     if not self.protocol.is_file():
                         results = [read_json(folder.result) for folder in pilots.values()]
-                        write_json(self.protocol, bands.derive(results))
+                        write_json(self.protocol, bands.derive(results, looks))
             except Held:  # another process freezes them: the next look finds them
                 return self.protocol.is_file()
         recorded = {run for band in read_bands(self.protocol).values() for run in band["pilots"]}
@@ -115,4 +127,7 @@ class SweepFolder:
                 f"{self.protocol}: was frozen from other pilots than the suite's (first difference: {min(strangers)}); "
                 "a changed configuration needs another suite name or another --root"
             )
+        if (frozen := read_looks(self.protocol)) != looks:
+            told = f"was frozen with looks {list(frozen)}, the suite has {list(looks)}"
+            raise BadInput(f"{self.protocol}: {told}; looks never change: use another suite name or another --root")
         return True

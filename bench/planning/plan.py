@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,20 @@ COMPUTE_DEFAULTS = yaml.safe_load(Path(__file__).with_name("compute_defaults.yam
 
 
 def plan(suite: SuiteFile) -> list[Run]:
-    """Every run of a suite: pilots first, then seed by seed all arms, null run and noise floor, cells interleaved."""
+    """Every run of a suite: pilots first, then seed by seed all arms, null run and noise floor, cells interleaved.
+
+    With looks the null arm has as many pairs as the first: its one test is then at a number of pairs fixed beforehand.
+    """
     baseline, seeds = suite.baseline, suite.seeds
     runs = [_run(suite, cell, baseline, seed, "pilot") for seed in seeds.pilots for cell in suite.cells]
     for seed in seeds.tuning:
         runs += [_run(suite, cell, arm, seed, "tuning") for cell in suite.cells for arm in tuning_arms(suite)]
-    nulls = dict(zip(seeds.paired, seeds.null, strict=False))  # none without pilots
-    for seed in seeds.paired:
+    first = suite.looks[0] if suite.looks else None
+    nulls = dict(zip(seeds.paired[:first], seeds.null, strict=False))  # none without pilots
+    for index, seed in enumerate(seeds.paired):
+        look = bisect_right(suite.looks, index)
         for cell in suite.cells:
-            runs += [_run(suite, cell, arm, seed, "paired", seed) for arm in suite.arms]
+            runs += [_run(suite, cell, arm, seed, "paired", seed, look) for arm in suite.arms]
             runs += [_run(suite, cell, baseline, nulls[seed], "null", seed)] if seed in nulls else []
             runs += [_run(suite, cell, baseline, seed, "floor", seed)] if seed in floor_seeds(suite) else []
     return runs
@@ -55,7 +61,9 @@ def resolved(backbone: str, device: str, choices: dict[str, Any]) -> dict[str, A
     return {key: default[key] if choices[key] is None else choices[key] for key in PLAIN}
 
 
-def _run(suite: SuiteFile, cell: CellKeys, arm: str, seed: int, role: Role, pair: int | None = None) -> Run:
+def _run(
+    suite: SuiteFile, cell: CellKeys, arm: str, seed: int, role: Role, pair: int | None = None, look: int = 0
+) -> Run:
     text, factor = labels.split(arm)
     method, training = models.parse_method(text), suite.of(cell)
     keys = training.model_dump(include=set(Recipe.model_fields) - {"optimizer", "evaluation"})
@@ -66,7 +74,7 @@ def _run(suite: SuiteFile, cell: CellKeys, arm: str, seed: int, role: Role, pair
     sampling = training.evaluation.model_dump(exclude={"count", "first"})
     keys |= {"evaluation": EvaluationPlan(images=evaluation_images(training), **sampling)}
     execution = Execution(**training.model_dump(include=set(Execution.model_fields)))
-    return Run(suite.name, role, pair, label(arm), RunSpec(**keys), execution)
+    return Run(suite.name, role, pair, label(arm), RunSpec(**keys), execution, look)
 
 
 def select(runs: list[Run], text: str | None) -> list[Run]:

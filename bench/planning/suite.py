@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from bench.errors import BadInput
 from bench.runs.run_spec import NULL_SEED, Execution, Fraction, Optimizer, Recipe, Sampling, Seed, Strict
+from reports.analysis.verdicts import SHARES, VERDICT_PAIRS
 from reports.records import labels
 from reports.records.suite_records import InCell
 
@@ -120,7 +121,8 @@ class SuiteFile(Training):
 
     baseline: the arm that the others are compared with. rates: factors on the learning rate at which the tuning seeds
     train the method of every arm; without them they train the arms as they are. trial: the suite only shows that
-    everything works: `check` does not ask how far its training got, and no noise floor is trained.
+    everything works: `check` does not ask how far its training got, and no noise floor is trained. looks: pairs after
+    which an arm with a verdict is not trained on; without them every arm is trained to the last seed.
     """
 
     path: Path = Field(exclude=True)
@@ -132,11 +134,27 @@ class SuiteFile(Training):
     arms: list[str] = Field(min_length=1)
     seeds: SeedKeys
     rates: list[Annotated[float, Field(gt=0)]] = []
+    looks: list[int] = []
 
     @model_validator(mode="after")
     def _tunable(self) -> SuiteFile:
         if self.rates and (1 not in self.rates or not self.seeds.tuning or len(set(self.rates)) < len(self.rates)):
             raise ValueError(f"rates: {self.rates} must differ, hold 1, the suite's own rate, and need seeds.tuning")
+        return self
+
+    @model_validator(mode="after")
+    def _decidable(self) -> SuiteFile:
+        looks, last = self.looks, len(self.seeds.paired)
+        ascending = looks == sorted(set(looks)) and len(looks) in SHARES
+        if looks and not (ascending and looks[0] >= VERDICT_PAIRS and looks[-1] == last):
+            least = f"the first at least {VERDICT_PAIRS}, the last {last}, the number of seeds.paired"
+            raise ValueError(
+                f"looks: {looks}: give {' or '.join(map(str, SHARES))} ascending numbers of pairs, {least}"
+            )
+        if looks and not self.seeds.pilots:
+            raise ValueError(
+                f"looks: {looks} need seeds.pilots: a suite of measurements has no verdicts; leave them out"
+            )
         return self
 
     @property

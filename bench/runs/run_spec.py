@@ -196,7 +196,10 @@ class RunSpec(Recipe, InCell):
 
 @dataclass(frozen=True)
 class Run:
-    """A planned run. pair: seed of the baseline that it is paired with, None without. label: its arm."""
+    """A planned run. pair: seed of the baseline that it is paired with, None without. label: its arm.
+
+    look: the look of the suite, counted from 0, at which its pair is first used.
+    """
 
     suite: str
     role: Role
@@ -204,6 +207,7 @@ class Run:
     label: str
     spec: RunSpec
     execution: Execution
+    look: int = 0
 
     @property
     def id(self) -> str:

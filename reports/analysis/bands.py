@@ -34,8 +34,9 @@ class Band:
     reason: str | None  # why it does not
 
 
-def derive(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The content of protocol.json from the pilots' results, as result.json holds them: a `Band` for each cell.
+def derive(results: Sequence[Mapping[str, Any]], looks: Sequence[int] = ()) -> dict[str, Any]:
+    """The content of protocol.json from the pilots' results, as result.json holds them: a `Band` for each cell; and
+    the looks of a suite that gives some.
 
     Keys used: run, dataset, backbone, budget, seed, status, evaluations, noise. Whatever the pilots measured, this
     raises nothing: a cell without a usable band says so, with its reason.
@@ -47,7 +48,7 @@ def derive(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name, those in cells.items():
         sd, names = noise([one.get("noise") or [] for one in those]), [one["run"] for one in those]
         found[name] = asdict(derive_band([curve(one) for one in those], float(those[0]["budget"]), sd, names))
-    return {"version": PROTOCOL, "cells": found}
+    return {"version": PROTOCOL, "cells": found} | ({"looks": list(looks)} if looks else {})
 
 
 def curve(result: Mapping[str, Any]) -> Curve:

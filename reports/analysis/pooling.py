@@ -38,7 +38,7 @@ class Pooled(Planned):
     speedup: float
     low: float
     high: float
-    level: float  # 1 - .05 / m
+    level: float  # 1 - .05 / m, or of its share
     verdict: str
     sentence: str  # what the interval excludes
     n: int  # fewest pairs of a pooled cell
@@ -66,14 +66,17 @@ class NullTest:
     cells: tuple[str, ...]
 
 
-def pool(comparisons: Mapping[str, Cells], unusable: Collection[str] = ()) -> dict[str, Pooled]:
+def pool(
+    comparisons: Mapping[str, Cells], unusable: Collection[str] = (), shares: Mapping[str, float] | None = None
+) -> dict[str, Pooled]:
     """Pool every arm of the plan over its cells: comparisons[arm]["dataset/backbone"], decided at 1 - .05 / m.
 
     m is the number of arms: give all of the plan, but no null arm and no noise floor. unusable: cells whose pilots gave
     no usable band; they are named and not pooled. No other cell is ever left out: one without a pair allows no number.
+    shares: of the .05 / m, what the look of an arm has (`verdicts.SHARES`); else all.
     """
-    alpha = ALPHA / max(len(comparisons), 1)
-    return {arm: pool_cells(cells, alpha, unusable) for arm, cells in comparisons.items()}
+    alpha, shares = ALPHA / max(len(comparisons), 1), shares or {}
+    return {arm: pool_cells(cells, alpha * shares.get(arm, 1.0), unusable) for arm, cells in comparisons.items()}
 
 
 def pool_cells(cells: Cells, alpha: float, unusable: Collection[str] = ()) -> Pooled:

@@ -13,6 +13,8 @@ FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = "faster", "slower", "equivalent", "in
 STRONGER, WEAKER, SUPPORTED, CONTRADICTED, EXCLUDED = "stronger", "weaker", "supported", "contradicted", "excluded"
 TOO_SHORT, NOT_TESTED, NO_VARIANCE = "inconclusive: budget too short", "not tested", "no variance"
 PRELIMINARY, POINTS = "preliminary", "points only"
+DECIDED = (FASTER, SLOWER, EQUIVALENT)  # verdicts after which an arm is not trained on, in a suite that gives looks
+SHARES = {2: (0.35, 0.65), 3: (0.2, 0.3, 0.5)}  # of an arm's .05 / m, of its looks, by their number: a union bound
 
 MISSED = f"in a cell, more than {MOST_CENSORED:.0%} of the levels were not reached"
 

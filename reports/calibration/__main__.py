@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from reports.calibration.page import write
-from reports.calibration.simulate import PLANNED, power, settings, study
+from reports.calibration.simulate import PLANNED, decided, power, sequential, settings, study
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m reports.calibration", description=__doc__)
@@ -18,8 +18,10 @@ if __name__ == "__main__":
     with ProcessPoolExecutor() as workers:
         jobs = [workers.submit(study, one, options.repetitions, seed) for seed, one in enumerate(settings())]
         plans = [workers.submit(power, *one, 4 * options.repetitions, seed) for seed, one in enumerate(PLANNED)]
+        ends = [workers.submit(decided, one, options.repetitions, seed) for seed, one in enumerate(sequential())]
         rows = pd.DataFrame([row for job in jobs for row in job.result()])
         powers = pd.DataFrame([plan.result() for plan in plans])
-    holds = write(options.out, rows, powers, options.repetitions)
+        looks = pd.DataFrame([row for end in ends for row in end.result()])
+    holds = write(options.out, rows, powers, looks, options.repetitions)
     print(options.out.read_text(encoding="utf-8"))
     sys.exit(int(not holds))

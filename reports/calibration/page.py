@@ -18,8 +18,11 @@ GOOD, FALSE = (0.93, 0.97), 0.05
 WORDS = [f"false_{m}" for m in range(1, ARMS + 1)]
 
 
-def expectations(rows: pd.DataFrame, powers: pd.DataFrame, repetitions: int) -> pd.DataFrame:
-    """What the study must show, what it found, and whether it holds. `rows` of `study`, `powers` of `power`."""
+def expectations(rows: pd.DataFrame, powers: pd.DataFrame, looks: pd.DataFrame, repetitions: int) -> pd.DataFrame:
+    """What the study must show, what it found, and whether it holds.
+
+    rows of `study`, powers of `power`, looks of `decided`.
+    """
     slack = 3 * math.sqrt(FALSE * (1 - FALSE) / repetitions)
     plain = rows[rows.finding == ""]
     many, few = plain[plain.pairs >= VERDICT_PAIRS], plain[plain.pairs < VERDICT_PAIRS]
@@ -37,19 +40,34 @@ def expectations(rows: pd.DataFrame, powers: pd.DataFrame, repetitions: int) -> 
     for key in ("detectable", "pairs to settle"):
         found.append(_line(f"{key}: power less what is promised, sd known", powers[key], -0.05, 0.05))
         found.append(_line(f"{key}: plans with 80 % power at the sd's upper limit", powers[f"{key}, upper"], 0.75, 1))
+    found.append(_line("until it is decided: suites with a false word", looks.false, 0, FALSE))
+    found.append(_line("until it is decided: suites with all printed intervals right", looks.right, 0.94, 1))
     return pd.DataFrame(found)
 
 
-def write(out: Path, rows: pd.DataFrame, powers: pd.DataFrame, repetitions: int) -> bool:
+def sequential(looks: pd.DataFrame) -> str:
+    """The table of suites with looks: rates over one to four arms, pairs for three with normal times."""
+    lines = ["| | true speedup | false words | intervals right | verdicts | pairs | fixed |", "|---" * 7 + "|"]
+    for (name, speedup), those in looks.groupby(["name", "speedup"], sort=False):
+        one = those[(those.arms == 3) & ~those.skewed].iloc[0]
+        rates = f"up to {100 * those.false.max():.1f} % | {100 * those.right.min():.1f} % or more"
+        shown = f"{100 * one.verdicts:.0f} % | {one.pairs:.1f} | {one.fixed}"
+        lines.append(f"| {name} | {speedup:g}x | {rates} | {shown} |")
+    return "\n".join(lines)
+
+
+def write(out: Path, rows: pd.DataFrame, powers: pd.DataFrame, looks: pd.DataFrame, repetitions: int) -> bool:
     """Write the page to `out`, figure and grid beside it under the same name; whether every expectation holds."""
-    found = expectations(rows, powers, repetitions)
+    found = expectations(rows, powers, looks, repetitions)
     lines = [found.columns, ["---"] * 4, *found.assign(holds=found.holds.map({True: "yes", False: "NO"})).to_numpy()]
     table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
     count, error = len(rows) // rows.pairs.nunique(), 100 * math.sqrt(FALSE * (1 - FALSE) / repetitions)
     lowest = rows.set_index("name")[["cell", "pooled"]].min(axis=1).groupby(level=0, sort=False).min()
     low = "; ".join(f"{name} ({100 * x:.1f} %)" for name, x in lowest.items() if x < GOOD[0]) or "none"
     text = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
-    text = text.format(settings=count, repetitions=repetitions, table=table, error=error, low=low)
+    text = text.format(
+        settings=count, repetitions=repetitions, table=table, error=error, low=low, looks=sequential(looks)
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     figure(out.with_suffix(".svg"), rows)

@@ -6,6 +6,7 @@ computes for one suite at a time is computed here on arrays.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ REPEATS = 4  # evaluations of a pilot's last weights
 NEVER = 50.0  # log time of a run that fails
 PAIRS = (3, 6, 12)
 CLAIM = 1.5
+LOOKS = (6, 12, 24)
+# Suites with looks; the pairs of `quick` are correlated by .79 to .99, and its null arm's by about 0.
+SEQUENTIAL = [("pairs as in quick", 0.9), ("pairs that differ more", 0.3)]
 PLANNED = [(cells, 0.05 / m, sd) for cells in (1, 2) for m in (1, 3) for sd in (0.1, 0.2)]
 
 Mask = NDArray[np.bool_]
@@ -73,13 +77,18 @@ def curves(setting: Setting, times: Array, rng: np.random.Generator) -> Array:
 
 def pairs(setting: Setting, cell: int, shape: tuple[int, int], arms: int, rng: np.random.Generator) -> Array:
     """Log distances (1 + arms, R, S, E) of the baseline and of the arms of a cell, paired."""
+    return curves(setting, paired_times(setting, cell, shape, arms, rng), rng)
+
+
+def paired_times(setting: Setting, cell: int, shape: tuple[int, int], arms: int, rng: np.random.Generator) -> Array:
+    """Log times (1 + arms, R, S) of the baseline and of the arms of a cell, paired."""
     shared, own = setting.standard(shape, rng), setting.standard((1 + arms, *shape), rng)
     times: Array = math.sqrt(setting.correlation) * shared + math.sqrt(1 - setting.correlation) * own
     times[0] *= setting.sd
     times[1:] = setting.arm_sd * times[1:] - math.log(setting.speedup)
     times += math.log(setting.late) * (cell < setting.late_cells)
     times[1:][rng.random((arms, *shape)) < setting.failing] = NEVER
-    return curves(setting, times, rng)
+    return times
 
 
 def bands(setting: Setting, pilots: Array, rng: np.random.Generator) -> tuple[Array, Mask]:
@@ -130,6 +139,12 @@ def settings() -> list[Setting]:
     found = yaml.safe_load(Path(__file__).with_name("settings.yaml").read_text(encoding="utf-8"))
     speedups = [one.pop("speedups", (1, 1.5)) for one in found]
     return [Setting(speedup=x, **one) for one, those in zip(found, speedups, strict=True) for x in those]
+
+
+def sequential() -> list[Setting]:
+    """The settings of suites with looks: effects, correlations within pairs, normal and skewed times."""
+    every = itertools.product(SEQUENTIAL, (1.0, 1.1, 1.5), (False, True))
+    return [Setting(name, speedup, skewed, correlation=r) for (name, r), speedup, skewed in every]
 
 
 def study(setting: Setting, repetitions: int, seed: int, truth_runs: int = 20_000) -> list[dict[str, Any]]:
@@ -190,6 +205,41 @@ def power(cells: int, alpha: float, sd: float, repetitions: int, seed: int) -> d
         "detectable, upper": float(np.mean([one.detectable_upper >= known.detectable for one in plans])),
         "pairs to settle, upper": float(np.mean([(one.pairs_to_settle_upper or math.inf) >= settle for one in plans])),
     }
+
+
+def decided(setting: Setting, repetitions: int, seed: int) -> list[dict[str, Any]]:
+    """A row for each number of arms: `setting`, and what whole suites with looks do that end where they have a verdict.
+
+    Log times themselves are simulated, without curves. false: suites with a false word; right: suites in which all
+    printed intervals hold their truth; verdicts: arms with one; pairs: mean number of an arm's; fixed: pairs of a suite
+    without looks in which as many arms have a verdict.
+    """
+    rng, shape, truth = np.random.default_rng(seed), (repetitions, LOOKS[-1]), math.log(setting.speedup)
+    times = np.array([paired_times(setting, c, shape, ARMS, rng) for c in range(CELLS)])
+    d, usable, rows = times[:, :1] - times[:, 1:], np.ones((CELLS, repetitions), dtype=bool), []
+    for arms in range(1, ARMS + 1):
+        alpha, pairs = planning.ALPHA / arms, np.zeros((arms, repetitions), dtype=int)
+        mean, half, going = np.empty(pairs.shape), np.empty(pairs.shape), np.ones(pairs.shape, dtype=bool)
+        for n, share in zip(LOOKS, verdicts.SHARES[len(LOOKS)], strict=True):
+            there = intervals(d[:, :arms, :, :n], usable, alpha * share)
+            mean, half = (np.where(going, new, old) for new, old in zip(there, (mean, half), strict=True))
+            pairs[going] = n
+            going &= ~_has_verdict(*there)
+        counts = range(LOOKS[0], LOOKS[-1] + 1)
+        power = [_has_verdict(*intervals(d[:, :arms, :, :n], usable, alpha)).mean() for n in counts]
+        wrong = _wrong(np.exp(mean - half), np.exp(mean + half), pairs, 0.0, 0.0, truth).any(axis=0)
+        found = {"arms": arms, "false": wrong.mean(), "right": (np.abs(mean - truth) <= half).all(axis=0).mean()}
+        found |= {"verdicts": 1 - going.mean(), "pairs": pairs.mean()}
+        fixed = next((n for n, share in zip(counts, power, strict=True) if share >= found["verdicts"]), LOOKS[-1])
+        rows.append(asdict(setting) | found | {"fixed": fixed})
+    return rows
+
+
+def _has_verdict(mean: Array, half: Array) -> Mask:
+    """Whether intervals of log ratios are faster, slower or equivalent."""
+    clear, same = math.log(verdicts.CLEAR), math.log(verdicts.SAME)
+    found: Mask = (np.abs(mean) - half > clear) | (np.abs(mean) + half <= same)
+    return found
 
 
 def _rates(setting: Setting, d: Array, missed: Array, usable: Mask, truths: Array) -> dict[str, float]:

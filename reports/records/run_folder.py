@@ -32,6 +32,7 @@ class State(StrEnum):
     FAILED = "failed"  # an error ended it; it is tried again when asked for
     COMPLETE = "complete"  # trained to its budget
     DIVERGED = "diverged"  # ended by a loss that is not finite
+    UNNEEDED = "not needed"  # the arm had its verdict at an earlier look; only the whole suite says so
 
     @property
     def done(self) -> bool:

@@ -136,7 +136,8 @@ class SeedsRecord:
 
 @dataclass(frozen=True)
 class SuiteRecord:
-    """The content of suite.json. `arms` are labels of methods, the baseline among them."""
+    """The content of suite.json. `arms` are labels of methods, the baseline among them. looks: pairs after which an
+    arm with a verdict is not trained on; none in a suite that trains all its pairs."""
 
     protocol: int
     suite: str
@@ -148,6 +149,7 @@ class SuiteRecord:
     cells: tuple[CellRecord, ...]
     runs: tuple[Listed, ...]
     trial: bool = False
+    looks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +171,6 @@ class Records:
     def missing(self) -> list[str]:
         """The listed runs that have not begun."""
         return [run.run for run in self.suite.runs if run.run not in self.results]
-
-    @property
-    def unfinished(self) -> list[str]:
-        """The runs that have begun and not ended."""
-        return [run for run, result in self.results.items() if result.status not in ("complete", "diverged")]
 
     def listed(self, cell: str, role: Role, method: str | None = None) -> list[Listed]:
         """The runs of a cell with this role (and method), in the suite's order."""
@@ -203,6 +200,9 @@ def read(root: Path | str, suite: str, listing: str = OWN) -> Records:
     """Read a whole suite, its runs too; ValueError, one line, as `read_suite`."""
     folder, whole = Path(root) / suite, read_suite(root, suite, listing)
     frozen = read_bands(folder / "protocol.json")
+    if frozen and (looks := read_looks(folder / "protocol.json")) != whole.looks:
+        told = f"looks: {list(looks)} differ from those of {listing}, {list(whole.looks)}"
+        raise ValueError(f"{folder / 'protocol.json'}: {told}; looks never change: use another suite name")
     results = {run.run: result for run in whole.runs if (result := read_result(RunFolder(folder / run.run), run))}
     return Records(Path(root), whole, frozen, results, listing)
 
@@ -243,6 +243,11 @@ def read_bands(path: Path) -> dict[str, dict[str, Any]]:
             raise ValueError(f"{path}: cells[{name}]: lacks 'pilots'; {GO_ON}")
         parse(list[str], cell["pilots"], f"{path}: {name}: pilots")
     return cells
+
+
+def read_looks(path: Path) -> tuple[int, ...]:
+    """The looks that are frozen in protocol.json at `path`; empty for a suite without."""
+    return parse(tuple[int, ...], versioned(path, "version").get("looks", ()), f"{path}: looks")
 
 
 def read_result(folder: RunFolder, listed: Listed) -> Result | None:

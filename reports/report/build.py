@@ -13,9 +13,9 @@ from pandas import DataFrame, concat
 
 from reports.analysis.planning import ALPHA
 from reports.records.reading import short
-from reports.records.run_folder import RunFolder
+from reports.records.run_folder import RunFolder, State
 from reports.records.suite_records import OWN, CellRecord, Listed, Records, Result
-from reports.report import checks, claims, compared, reference, sentences, tree, tuning
+from reports.report import checks, claims, compared, looks, reference, sentences, tree, tuning
 from reports.report.stability import stability
 
 TENTH = 0.1  # of the budget: where training starts to be measured
@@ -26,8 +26,13 @@ INCEPTION = "inception"  # the one extractor whose distance is plainly called FI
 
 def build(records: Records, own_baseline: bool = True) -> tree.Report:
     """The whole report. The paper's claims and the reference are about the suite's own baseline only."""
-    suite, bands, failures = records.suite, compared.read_bands(records), checks.failures(records)
-    arms, runs = compared.arms(records, bands, failures), [run_row(records, listed) for listed in suite.runs]
+    suite, bands, looked = records.suite, compared.read_bands(records), looks.looked(records)
+    runs = [run_row(records, listed) for listed in suite.runs]
+    late = [looks.unneeded(records, looked, listed) for listed in suite.runs]
+    runs = [replace(run, status=str(State.UNNEEDED)) if over else run for run, over in zip(runs, late, strict=True)]
+    records, used = looks.planned(records, looked), looks.used(records, looked)
+    failures = checks.failures(records)
+    arms = compared.arms(used, bands, failures)
     probed, growth, correlations, drawn = stability(records)
     rates = tuning.tuning(records, bands)
     lines = [line for cell in suite.cells for line in curves(records, cell.name, failures)]
@@ -40,14 +45,15 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
         arms=list(suite.arms),
         seeds={role: list(seeds) for role, seeds in vars(suite.seeds).items()},
         level=1 - ALPHA / max(len(suite.arms) - 1, 1),
+        looks=list(suite.looks),
         notes=checks.computed(records),
         cells=[cell_row(records, cell, bands) for cell in suite.cells],
         comparisons=arms,
-        pooled=compared.pools(records, bands, arms),
+        pooled=compared.pools(used, bands, arms, {arm: looks.share(looked, arm, suite.baseline) for arm in suite.arms}),
         null=compared.null_test(bands, arms),
         spreads=compared.spreads(arms),
         tuning=rates,
-        controls=compared.positive_controls(records, bands, arms),
+        controls=compared.positive_controls(used, bands, arms),
         lines=[*lines, *levels(arms), *drawn],
         checks=checks.RULES,
         failures=failures,
@@ -55,7 +61,7 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
         diverged=[run.run for run in runs if run.status == "diverged"],
         runs=runs,
         networks=networks(records),
-        claims=claims.judge(records, bands, arms, rates) if own_baseline else [],
+        claims=claims.judge(used, bands, arms, rates, looked) if own_baseline else [],
         probed=probed,
         growth=growth,
         correlations=correlations,

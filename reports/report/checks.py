@@ -11,15 +11,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from reports.records import labels
 from reports.records.event_log import number
-from reports.records.files import read_json
 from reports.records.reading import short
-from reports.records.run_folder import RunFolder, State
-from reports.records.suite_records import Listed, Records, Result, parse, read
+from reports.records.suite_records import Listed, Records, Result
 from reports.report.tree import FLOOR, NULL, Failure, Note
 
 COMPUTE = ("processes", "accumulate", "checkpointing")  # how a run is computed, not what it is: no part of the hash
@@ -86,21 +83,6 @@ def computed(records: Records) -> list[Note]:
             runs = sorted({run.run for pair in odd for run in pair})
             found.append(Note(f"{cell.name}: {key} differs within {len(odd)} of {len(pairs)} pairs.", runs))
     return found
-
-
-def unfinished(root: Path | str, suite: str) -> dict[str, State]:
-    """The state of every listed run that has no result: failed, stopped, running or missing."""
-    records = read(root, suite)
-    states = {run.run: RunFolder(records.folder / run.run).state() for run in records.suite.runs}
-    return {run: state for run, state in states.items() if not state.done}
-
-
-def failed(root: Path | str, suite: str) -> dict[str, str]:
-    """What ended every run that failed, and where its traceback is."""
-    names = (run for run, state in unfinished(root, suite).items() if state is State.FAILED)
-    errors = {run: RunFolder(Path(root) / suite / run).error for run in names}
-    told = {run: parse(dict[str, Any], read_json(path), path).get("error") for run, path in errors.items()}
-    return {run: f"failed: {told[run]}; its traceback is in {path}" for run, path in errors.items()}
 
 
 def _cells(records: Records) -> Iterator[CellRuns]:

@@ -26,7 +26,7 @@ from reports.analysis.planning import ALPHA
 from reports.records import labels
 from reports.records.event_log import number
 from reports.records.suite_records import Records, Result, Role
-from reports.report import compared, formats, stability, tree, tuning
+from reports.report import compared, formats, looks, stability, tree, tuning
 
 FILE = Path(__file__).with_name("claims.yaml")
 TAGS = {"V": "published", "C": "computed", "U": "unverified"}
@@ -60,7 +60,10 @@ Sides = Mapping[str, tuple[str, ...]]  # the arms behind a number, by what to sa
 
 @dataclass(frozen=True)
 class Evidence:
-    """What claims look at: records, the cells of a claim, all bands, arms and tuned rates, and the level 1 - alpha."""
+    """What claims look at: records, the cells of a claim, all bands, arms and tuned rates, and the level 1 - alpha.
+
+    looked: where the arms stand, of whose looks a number has the smallest share of alpha.
+    """
 
     records: Records
     cells: list[str]
@@ -68,6 +71,7 @@ class Evidence:
     arms: Sequence[tree.Arm]
     rates: Sequence[tree.TuningRow]
     alpha: float
+    looked: looks.Looked
 
     @property
     def baseline(self) -> str:
@@ -189,7 +193,8 @@ class Speedup(ClaimSpec):
         if not usable or not all(found[cell].n and evidence.clean(cell, *arms) for cell in usable):
             return None
         one = pooling.pool_cells(found, evidence.alpha)
-        runs = [run.run for cell in usable for arm in arms for run in records.found(cell, "paired", arm)]
+        sides = [side for cell in usable for side in compared.both_listed(records, cell, arms[1], arms[0])]
+        runs = [run.run for side in sides for run in side if run.run in records.results]
         interval, more = Interval(one.speedup, one.low, one.high), evidence.more(one.n, len(usable))
         title = "speedup" if self.about else name
         return Estimate(title, interval, formats.interval(interval), one.n, runs, more, one.censored)
@@ -383,7 +388,11 @@ def load(path: Path = FILE) -> Claims:
 
 
 def judge(
-    records: Records, bands: compared.Bands, arms: Sequence[tree.Arm], rates: Sequence[tree.TuningRow] = ()
+    records: Records,
+    bands: compared.Bands,
+    arms: Sequence[tree.Arm],
+    rates: Sequence[tree.TuningRow],
+    looked: looks.Looked,
 ) -> list[tree.ClaimRow]:
     """Every claim, a row per method that it is about, with its verdict on this suite."""
     rows, alpha = [], ALPHA / max(len(records.suite.arms) - 1, 1)
@@ -392,14 +401,14 @@ def judge(
         begun = any(run.cell in cells for run in records.results.values())
         rows.append((claim, cells, pattern != "*" and begun and fnmatchcase(records.suite.suite, claim.suite)))
     subset = alpha / max(sum(part for *_, part in rows), 1)
-    evidence = [Evidence(records, cells, bands, arms, rates, subset if part else alpha) for _, cells, part in rows]
+    levels = [subset if part else alpha for *_, part in rows]
+    evidence = [Evidence(records, row[1], bands, arms, rates, a, looked) for row, a in zip(rows, levels, strict=True)]
     both = zip(rows, evidence, strict=True)
     return [_row(claim, method, one) for (claim, *_), one in both for method in claim.methods]
 
 
 def _row(claim: Kinds, method: str, evidence: Evidence) -> tree.ClaimRow:
     source, probes = claim.source + ", unverified" * (claim.tag == "U"), claim.suite.startswith("stability")
-    head = (claim.id, method, claim.text, source, claim.rule.format(**dict(claim)), probes, 1 - evidence.alpha)
     published, label = load().beside(claim, method), evidence.label(method) if method else ""
     why, sides = f"needs the suite {claim.suite}", dict[str, tuple[str, ...]]()
     fits = fnmatchcase(evidence.records.suite.suite, claim.suite)
@@ -411,6 +420,10 @@ def _row(claim: Kinds, method: str, evidence: Evidence) -> tree.ClaimRow:
         why += "; needs tuning runs, and arms at the rates that they find best" if claim.tuned else ""
         if label == "" or (label and label != evidence.baseline and evidence.found(label, *ENDED)):
             sides |= claim.sides(evidence, label)
+    share = looks.share(evidence.looked, *(arm for arms in sides.values() for arm in arms))
+    why, sides = (why, sides) if share else (compared.NOT_LOOKED, {})
+    evidence = replace(evidence, alpha=evidence.alpha * (share or 1.0))
+    head = (claim.id, method, claim.text, source, claim.rule.format(**dict(claim)), probes, 1 - evidence.alpha)
     if not sides:
         return tree.ClaimRow(*head, verdicts.NOT_TESTED, "", why, [], published)
     found = {name: claim.measure(evidence, name, *arms) for name, arms in sides.items()}

@@ -20,6 +20,7 @@ from reports.report.tree import CLAIMED, FLOOR, NULL, Arm, Failure, Pool, Spread
 Bands = Mapping[str, Band]  # by cell
 LABELS: dict[Role, str] = {"null": NULL, "floor": FLOOR}  # of arms that are no methods
 NOT_FROZEN = "without a band yet: its pilots are not done"
+NOT_LOOKED = "the runs of its first look have not all ended"
 
 
 def read_bands(records: Records) -> dict[str, Band]:
@@ -44,11 +45,18 @@ def curves(records: Records, cell: str, role: Role, method: str) -> list[Curve]:
     return [curve(records.results.get(run.run, run)) for run in records.listed(cell, role, method)]
 
 
+def both_listed(records: Records, cell: str, baseline: str, arm: str, role: Role = "paired") -> list[list[Listed]]:
+    """The runs of a baseline and of an arm in a cell, on the pairs that are listed of both."""
+    sides = [records.listed(cell, "paired", baseline), records.listed(cell, role, arm)]
+    common = set.intersection(*({run.pair for run in side} for side in sides))
+    return [[run for run in side if run.pair in common] for side in sides]
+
+
 def versus(records: Records, band: Band, cell: str, baseline: str, arm: str, role: Role = "paired") -> Comparison:
-    """One arm against another in a cell. The noise floor is on the first pairs only, and the others miss nothing."""
-    base, other = curves(records, cell, "paired", baseline), curves(records, cell, role, arm)
-    seeds = {curve.seed for curve in (base if role == "paired" else other)}
-    return compare([one for one in base if one.seed in seeds], other, band.levels, band.budget, band.first)
+    """One arm against another in a cell; pairs that are listed of one alone miss nothing."""
+    sides = both_listed(records, cell, baseline, arm, role)
+    base, other = ([curve(records.results.get(run.run, run)) for run in side] for side in sides)
+    return compare(base, other, band.levels, band.budget, band.first)
 
 
 def arms(records: Records, bands: Bands, failures: Sequence[Failure]) -> list[Arm]:
@@ -63,7 +71,8 @@ def arms(records: Records, bands: Bands, failures: Sequence[Failure]) -> list[Ar
         for role, method, against in sides:
             label, band = LABELS.get(role, method), bands.get(cell)
             checks = [one.check for one in failures if one.cell == cell and one.method in (label, "")]
-            both = records.found(cell, "paired", against), records.found(cell, role, method)
+            listed = both_listed(records, cell, against, method, role)
+            both = [[records.results[run.run] for run in side if run.run in records.results] for side in listed]
             result = None
             if not checks and band and band.levels:
                 result = versus(records, band, cell, against, method, role)
@@ -113,20 +122,26 @@ def pace(run: Result) -> float:
     return run.seconds / run.images if run.images else math.nan
 
 
-def pools(records: Records, bands: Bands, compared: Sequence[Arm]) -> list[Pool]:
-    """Every arm over its usable cells; where a check failed in one of them, there is a gap instead of a number."""
+def pools(
+    records: Records, bands: Bands, compared: Sequence[Arm], shares: Mapping[str, float] | None = None
+) -> list[Pool]:
+    """Every arm over its usable cells; where a check failed in one of them, there is a gap instead of a number.
+
+    shares: as for `pooling.pool`; 0 before the first look at an arm, which has no number yet.
+    """
     methods = [method for method in records.suite.arms if method != records.suite.baseline]
     claimed = CLAIMED.get(records.suite.baseline)
     paired = [arm for arm in compared if arm.role == "paired"]
     mine = {method: {arm.cell: arm for arm in paired if arm.method == method} for method in methods}
     results = {method: {cell: arm.result for cell, arm in mine[method].items() if arm.result} for method in methods}
-    whole = pooling.pool(results, [cell for cell, band in bands.items() if not band.usable])
+    spent = {method: share for method, share in (shares or {}).items() if share}
+    whole = pooling.pool(results, [cell for cell, band in bands.items() if not band.usable], spent)
     found = []
     for method, one in whole.items():
         runs = sorted({run for cell in one.cells for run in mine[method][cell].runs})
         pairs = max(one.n, int(one.verdict == verdicts.POINTS))  # some cells may have pairs where another has none
         claim = verdicts.claim(one.low, one.high, claimed[0], pairs, one.censored) if claimed else ""
-        why = gap(mine[method], bands)
+        why = gap(mine[method], bands) or NOT_LOOKED * ((shares or {}).get(method) == 0)
         found.append(Pool(method, None, why, "", runs) if why else Pool(method, one, "", claim, runs))
     return found
 

@@ -26,6 +26,7 @@ from reports.report import reference
 from reports.report.build import build
 from reports.report.figures import figures
 from reports.report.leaderboard import board
+from reports.report.output import unfinished
 from reports.report.sections import put, table
 from reports.report.tree import Report
 
@@ -40,10 +41,8 @@ WIDEST = 110  # characters of an embedded table
 
 def latest(suite: str, root: Path | None) -> Report:
     """The reference of a suite, made again from its sweep under `root` if that is complete; ValueError without one."""
-    if root and (root / suite / "suite.json").is_file():
-        records = read(root, suite)
-        if not records.missing and not records.unfinished:
-            reference.save(build(records))
+    if root and (root / suite / "suite.json").is_file() and not unfinished(root, suite):
+        reference.save(build(read(root, suite)))
     if (found := reference.load(suite)) is None:
         where = f"no reference in {reference.FOLDER}; complete its runs and call: make tables"
         raise ValueError(f"suite: {suite!r} has {where}")

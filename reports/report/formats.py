@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from reports.analysis.verdicts import SHARES
+
 DASH = "–"
 
 
@@ -64,6 +66,14 @@ def compact(value: Any) -> str:
 def scaled(word: str, scale: str) -> str:
     """A word, followed by "at mini scale" in a miniature suite."""
     return f"{word} at mini scale" if scale == "mini" and word not in ("", "not tested") else word
+
+
+def levels(report: Any) -> str:
+    """The level of the deciding intervals: 98.3 %; with looks 99.7 % after 6 pairs, 99.2 % after 24."""
+    shares = SHARES.get(len(report.looks), ())
+    each = [percent(1 - share * (1 - report.level), ".3g") for share in shares]
+    said = ", ".join(f"{one} after {pairs}" for one, pairs in zip(each, report.looks, strict=True))
+    return said.replace(",", " pairs,", 1) or percent(report.level, ".3g")
 
 
 def plural(n: int, what: str) -> str:

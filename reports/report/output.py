@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from reports.records.suite_records import OWN, WITH_ARMS, Records, read, with_baseline
-from reports.report import checks, formats
+from reports.records.files import read_json
+from reports.records.run_folder import RunFolder, State
+from reports.records.suite_records import OWN, WITH_ARMS, Records, parse, read, with_baseline
+from reports.report import checks, formats, looks
 from reports.report.build import build, cell_row, run_row
 from reports.report.tree import CellRow
 
@@ -32,7 +34,7 @@ def write(
     from reports.report import page  # figures take a second to import, which `check` and `load` need not wait for
 
     own = read(root, suite, listing)
-    if not own.results and checks.failed(root, suite):
+    if not own.results and failed(root, suite):
         return None
     if not own.results:
         raise ValueError(f"suite: {suite!r} has no run in {root} yet; start it with: python -m bench run {suite}")
@@ -90,9 +92,25 @@ def agreement(root: Path | str, suite: str) -> tuple[list[str], str]:
     ), f"{inside} of {formats.plural(found.compared, 'speedup')} within the reference's interval"
 
 
+def unfinished(root: Path | str, suite: str) -> dict[str, State]:
+    """The state of every listed run that is needed and has no result: failed, stopped, running or missing."""
+    records = read(root, suite)
+    runs = looks.planned(records, looks.looked(records)).suite.runs
+    states = {run.run: RunFolder(records.folder / run.run).state() for run in runs}
+    return {run: state for run, state in states.items() if not state.done}
+
+
+def failed(root: Path | str, suite: str) -> dict[str, str]:
+    """What ended every run that failed, and where its traceback is."""
+    names = (run for run, state in unfinished(root, suite).items() if state is State.FAILED)
+    errors = {run: RunFolder(Path(root) / suite / run).error for run in names}
+    told = {run: parse(dict[str, Any], read_json(path), path).get("error") for run, path in errors.items()}
+    return {run: f"failed: {told[run]}; its traceback is in {path}" for run, path in errors.items()}
+
+
 def missing(root: Path | str, suite: str) -> str:
     """How many runs of a suite have no result, by their state; "" if none."""
-    counts, all_runs = Counter(checks.unfinished(root, suite).values()), len(read(root, suite).suite.runs)
+    counts, all_runs = Counter(unfinished(root, suite).values()), len(read(root, suite).suite.runs)
     return ", ".join(f"{count} of {formats.plural(all_runs, 'run')} {state}" for state, count in counts.items())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from reports.analysis.findings import Finding, resembles
+from reports.analysis.verdicts import DECIDED, EQUIVALENT
 from reports.report import formats
 from reports.report.sections import expression, filled
 from reports.report.tree import Arm, Note, Pool, Report
@@ -49,6 +50,9 @@ def _answer(pool: Pool, report: Report) -> Note:
     least = "At least " * (len({each.n for each in mine if each}) > 1)
     cells = "each of " * (len(one.cells) > 1) + formats.plural(len(one.cells), "cell")
     pairs = f"{least}{formats.plural(one.n, 'pair')} in {cells}"
+    if one.verdict in DECIDED and one.n < max(report.looks, default=0):
+        towards = "too near to 1" if one.verdict == EQUIVALENT else "exaggerated"
+        pairs += f", after which the arm was not trained on; at such an early stop the estimate is on average {towards}"
     return Note(f"{text} {pairs}.", pool.runs, pool.method, word)
 
 

@@ -146,7 +146,7 @@ class Line:
 class RunRow(Listed):
     """One listed run, as suite.json has it, and its result."""
 
-    status: str = "missing"  # missing, running, stopped, failed, complete or diverged: see `State`
+    status: str = "missing"  # missing, running, stopped, failed, complete, diverged or not needed: see `State`
     reason: str | None = None  # why it diverged
     images: int = 0  # trained so far
     seconds: float = math.nan  # on the training clock
@@ -257,7 +257,8 @@ class Report:
     null_method: str  # what the null arm trains
     arms: list[str]  # labels, the baseline among them
     seeds: dict[str, list[int]]  # by role
-    level: float  # of the deciding intervals: 1 - .05 / number of planned arms
+    level: float  # of the deciding intervals: 1 - .05 / number of planned arms, of which looks have shares
+    looks: list[int] = field(default_factory=list)  # pairs after which an arm with a verdict is not trained on
     banner: str = ""  # "" unless the null arm failed
     question: str = ""  # what the suite asks
     answers: list[Note] = field(default_factory=list)  # one per arm

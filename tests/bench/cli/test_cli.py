@@ -477,3 +477,11 @@ def test_plan_counts_and_starts_nothing(tmp_path):
     assert (
         done.returncode == 0 and "24 runs, " in done.stdout and "MFLOPs" in done.stdout and not list(tmp_path.iterdir())
     )
+
+
+def test_plan_of_a_suite_with_looks_says_the_least_and_the_most(tiny, tmp_path, capsys):
+    path = tiny(seeds={"paired": list(range(12)), "pilots": [100, 101, 102]}, looks=[6, 12])
+    assert cli.main(["plan", path, "--root", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "looks after 6, 12 pairs" in said
+    assert "least: 21 runs, 20,160 training images" in said and "most: 33 runs, 31,680 training images" in said

@@ -44,7 +44,7 @@ def test_a_run_fills_the_grid_above_its_bar(tiny, tmp_path):
     progress = SuiteProgress(runs, tmp_path)
     first = next(run for run in runs if run.role == "paired")
     write_json(first.folder(tmp_path).result, {"status": "complete", "evaluations": [{"fid": 3.5}]})
-    progress.show()
+    progress.show(lambda run: True)
     lines = drawn(*progress.get_renderables())
     assert ["digits/uvit-xs", "0/3", "1/3", "0/3", "0/3", "3.500"] in lines
     assert "1/12 runs, 0 images/s, time left unknown" in " ".join(chain.from_iterable(lines))

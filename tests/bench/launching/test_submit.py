@@ -200,6 +200,17 @@ def test_jobs_of_a_submission_that_was_killed_before_it_knew_their_id(tiny, site
     assert (site / "scancel.asked").read_text() == "7001_0 7001_1 7001_2\n"
 
 
+def test_each_look_is_an_array_that_waits_for_those_before(tiny, site, submitted, tmp_path):
+    path = tiny(seeds={"paired": list(range(12)), "pilots": [100, 101, 102]}, looks=[6, 12])
+    said = submitted(path, "--time", "10", "--dry-run")
+    assert "look 1: 18 jobs, 18 runs; after pilots" in said and "look 2: 12 jobs, 12 runs; after look 1" in said
+    submitted(path, "--time", "10")
+    batches = SweepFolder(tmp_path / "runs", "tiny").batches()
+    assert [batch["kind"] for batch in batches] == ["pilots", "look 1", "look 2", "report"]
+    after = [re.findall("--dependency=(.*)", (site / f"sbatch.{7001 + k}").read_text()) for k in range(4)]
+    assert after == [[], ["afterany:7001"], ["afterany:7001:7002"], ["afterany:7001:7002:7003"]]
+
+
 def test_a_thousand_runs_are_submitted_in_ten_seconds(tiny, site, submitted):
     """Of the tool's own time; the processor's, so that a busy machine does not matter."""
     path, began = wide(tiny), time.process_time()

@@ -255,3 +255,13 @@ def test_a_specification_is_frozen_and_strict(tiny):
         spec.seed = 1
     assert spec.steps == 30 and spec.cell == "digits/uvit-xs"
     assert all(run.spec.perturbation == 0 for run in plan(suite_file.load(tiny())) if run.role != "floor")
+
+
+def test_looks_say_when_a_pair_is_used_and_leave_the_null_arm_at_the_first():
+    """And change nothing of what a run is: the first look of quick-decided is quick."""
+    runs, quick = (plan(suite_file.load(name)) for name in ("quick-decided", "quick"))
+    first = [run for run in runs if not run.look]
+    assert [run.id for run in first] == [run.id for run in quick] and not any(run.look for run in quick)
+    pairs = {run.pair: run.look for run in runs if run.role == "paired"}
+    assert Counter(pairs.values()) == {0: 6, 1: 6, 2: 12} and list(pairs) == sorted(pairs)
+    assert len([run for run in runs if run.role == "null"]) == 12

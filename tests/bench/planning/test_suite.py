@@ -303,3 +303,21 @@ def test_another_baseline_than_none(tiny):
     labels = {role: {run.label for run in plan(suite) if run.role == role} for role in ("pilot", "null", "paired")}
     assert labels == {"pilot": {"constant"}, "null": {"constant"}, "paired": {"none", "constant"}}
     assert suite_file.load(tiny()).baseline == "none"
+
+
+@pytest.mark.parametrize(
+    ("looks", "pilots", "message"),
+    [
+        ([6], [100, 101, 102], r"looks: \[6\]: give 2 or 3 ascending numbers of pairs"),
+        ([5, 12], [100, 101, 102], "the first at least 6"),
+        ([6, 11], [100, 101, 102], "the last 12, the number of seeds.paired"),
+        ([8, 6, 12], [100, 101, 102], "ascending"),
+        ([6, 12], [], "need seeds.pilots"),
+        (["six", 12], [100, 101, 102], r"looks\[0\]: 'six': "),
+    ],
+)
+def test_looks_that_do_not_fit_are_one_line(tiny, looks, pilots, message):
+    seeds = {"paired": list(range(12)), "pilots": pilots}
+    with pytest.raises(BadInput, match=message) as error:
+        suite_file.load(tiny(looks=looks, seeds=seeds))
+    assert "\n" not in str(error.value)

@@ -17,7 +17,7 @@ from reports.analysis.findings import FAILING, FINDINGS, SHORT, SPREAD, resemble
 from reports.analysis.pooling import pool
 from reports.calibration import simulate
 from reports.calibration.page import expectations, write
-from reports.calibration.simulate import is_false, power, settings, study
+from reports.calibration.simulate import decided, is_false, power, sequential, settings, study
 
 TAU, PAIRS, ARMS = 20480.0, 6, 2
 
@@ -58,13 +58,23 @@ def test_a_small_study_holds_and_a_wrong_interval_would_not(tmp_path: Path) -> N
     kept = {one.finding: one for one in chosen}
     rows = pd.DataFrame([row for one in kept.values() for row in study(one, 150, 1, 1000)])
     powers = pd.DataFrame([power(1, 0.05, 0.1, 2000, 0)])
+    looks = pd.DataFrame([row for one in sequential()[:2] for row in decided(one, 150, 0)])
     assert rows.cell.between(0.75, 1).all() and rows.pairs.tolist() == [3, 6, 12] * len(kept)
-    write(tmp_path / "page.md", rows.assign(cell=0.95, pooled=0.95, unusable=0.0), powers, 150)
+    write(tmp_path / "page.md", rows.assign(cell=0.95, pooled=0.95, unusable=0.0), powers, looks, 150)
     text = (tmp_path / "page.md").read_text()
-    assert "| NO |" not in text and text.count("| yes |") == 15
+    assert "| NO |" not in text and text.count("| yes |") == 17
     assert (tmp_path / "page.svg").stat().st_size and len(pd.read_csv(tmp_path / "page.csv")) == len(rows)
-    assert not write(tmp_path / "page.md", rows.assign(cell=0.90), powers, 150)
-    assert not expectations(rows.assign(false_1=0.2), powers, 150).holds.all()
+    assert not write(tmp_path / "page.md", rows.assign(cell=0.90), powers, looks, 150)
+    assert not expectations(rows.assign(false_1=0.2), powers, looks, 150).holds.all()
+    assert not expectations(rows, powers, looks.assign(right=0.9), 150).holds.iloc[-1]
+
+
+def test_suites_that_end_where_they_are_decided_are_right_and_need_fewer_pairs() -> None:
+    small, large = (pd.DataFrame(decided(one, 400, 1)) for one in (sequential()[0], sequential()[4]))
+    assert small.arms.tolist() == [1, 2, 3, 4] and large.speedup.eq(1.5).all()
+    for rows in (small, large):
+        assert rows.false.max() <= 0.03 and rows.right.min() >= 0.95 and rows.verdicts.min() > 0.99
+    assert (small.pairs < small.fixed).all() and small.pairs.is_monotonic_increasing and large.pairs.max() < 6.1
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:

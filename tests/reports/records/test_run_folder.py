@@ -41,7 +41,15 @@ def test_a_run_goes_through_its_states(folder):
 
 def test_states_that_are_not_done():
     assert [state for state in State if state.done] == [State.COMPLETE, State.DIVERGED]
-    assert {str(state) for state in State} == {"missing", "running", "stopped", "failed", "complete", "diverged"}
+    assert {str(state) for state in State} == {
+        "missing",
+        "running",
+        "stopped",
+        "failed",
+        "complete",
+        "diverged",
+        "not needed",
+    }
 
 
 def test_a_folder_belongs_to_one_configuration(folder):
