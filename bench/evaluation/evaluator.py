@@ -36,11 +36,13 @@ CONDITION = 1  # second key of the stream `sample`: conditions
 
 @dataclass(frozen=True)
 class Measured:
-    """Frechet and kernel distance (nan if samples are not finite), the first 64 samples (uint8), seconds of sampling
-    and of the rest."""
+    """Frechet and kernel distance (nan if samples are not finite), the Frechet distance under further extractors, the
+    standard deviation of the samples' means, the first 64 samples (uint8), seconds of sampling and of the rest."""
 
     distance: float
     kernel_distance: float
+    beside: dict[str, float]
+    mean_spread: float
     grid: Tensor
     sample_seconds: float
     feature_seconds: float
@@ -114,12 +116,17 @@ class ImageSampler:
 
 
 class Evaluator(ImageSampler):
-    """Evaluates models of one cell. Extractor and reference statistics, kept in `folders`, are loaded once."""
+    """Evaluates models of one cell. Extractors and reference statistics, kept in `folders`, are loaded once.
+
+    They are the suite's own, those beside it, and last the mean of an image.
+    """
 
     def __init__(self, spec: RunSpec, store: Store, *folders: Path) -> None:
         super().__init__(spec, store)
-        self.extractor = features.load(self.settings.extractor, device=spec.device)
-        self.reference = frechet.reference(store, self.extractor, *folders)
+        names = (self.settings.extractor, *self.settings.beside)
+        self.extractors = [features.load(name, device=spec.device) for name in names]
+        self.extractors.append(features.image_mean(spec.device))
+        self.references = [frechet.reference(store, one, *folders) for one in self.extractors]
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module, repeat: int = 0) -> Measured:
@@ -129,33 +136,39 @@ class Evaluator(ImageSampler):
         the features are; the others have nan.
         """
         began, sampling = time.perf_counter(), 0.0
-        accumulator, grid = frechet.Accumulator(self.extractor.dim), torch.empty(0, dtype=torch.uint8)
+        accumulators, grid = (
+            [frechet.Accumulator(one.dim) for one in self.extractors],
+            torch.empty(0, dtype=torch.uint8),
+        )
         rank, stride = distributed.rank(), BATCH * distributed.count()
         with evaluating(model):
             for start in range(0, self.settings.samples, stride):
                 features, pixels, seconds = self._features(model, repeat, start + BATCH * rank)
                 sampling += seconds
-                for those in distributed.gathered(features, BATCH):
-                    accumulator.add(those)
+                for accumulator, mine in zip(accumulators, features, strict=True):
+                    for those in distributed.gathered(mine, BATCH):
+                        accumulator.add(those)
                 if not start:
                     grid = pixels[:BLOCK].cpu()
-        finite = accumulator.size == self.settings.samples and not rank
-        distance = kernel = math.nan
-        if finite:
-            statistics = accumulator.statistics()
-            distance = frechet.frechet_distance(statistics, self.reference)
-            kernel = frechet.kernel_distance(statistics, self.reference)
-        return Measured(distance, kernel, grid, sampling, time.perf_counter() - began - sampling)
+        distances, kernel, spread = [math.nan] * len(self.extractors), math.nan, math.nan
+        if accumulators[0].size == self.settings.samples and not rank:
+            found = [accumulator.statistics() for accumulator in accumulators]
+            distances = [frechet.frechet_distance(*both) for both in zip(found, self.references, strict=True)]
+            kernel, spread = frechet.kernel_distance(found[0], self.references[0]), found[-1].spread
+        beside = dict(zip(self.settings.beside, distances[1:-1], strict=True))
+        rest = time.perf_counter() - began - sampling
+        return Measured(distances[0], kernel, beside, spread, grid, sampling, rest)
 
-    def _features(self, model: nn.Module, repeat: int, start: int) -> tuple[Tensor, Tensor, float]:
-        """Features (B, dim) of a batch of samples, none if one is not finite; its pixels; the seconds of sampling."""
-        began, none = time.perf_counter(), torch.empty(0, self.extractor.dim, device=self.spec.device)
+    def _features(self, model: nn.Module, repeat: int, start: int) -> tuple[list[Tensor], Tensor, float]:
+        """Features (B, dim) of a batch of samples under each extractor, none if one is not finite; its pixels; the
+        seconds of sampling."""
+        began, none = time.perf_counter(), [torch.empty(0, one.dim, device=self.spec.device) for one in self.extractors]
         if start >= self.settings.samples:
-            return none, none, 0.0
+            return none, none[0], 0.0
         x = self.sample(model, repeat, start)
         finite, pixels = bool(x.isfinite().all()), frechet.to_uint8(x.nan_to_num(0.0))
         seconds = time.perf_counter() - began  # to_uint8 has waited for the device
-        return self.extractor(pixels) if finite else none, pixels, seconds
+        return [extractor(pixels) for extractor in self.extractors] if finite else none, pixels, seconds
 
 
 def save_grid(path: Path, images: Tensor) -> None:

@@ -3,6 +3,9 @@
 small-conv   for images of 8 to 64 pixels, where Inception cannot be assumed: fixed random weights, the same everywhere
 inception    torch-fidelity's InceptionV3; needs its weights file
 dinov2       timm's ViT-S/14 of DINOv2; its weights come from a file, else from the hub
+cifar-net    a small classifier of CIFAR-10, for colour images; its weights lie beside this file
+
+image_mean(), which no suite names, has one feature: the mean of an image over its pixels and channels.
 """
 
 from __future__ import annotations
@@ -27,18 +30,28 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 import models
 from bench.errors import BadInput, unknown
+from bench.evaluation import cifar_net
 from models import checkpoints
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # as published with torch-fidelity
 INCEPTION_PATH = "SKIPBENCH_INCEPTION"  # environment variable with the path of that file
 DINOV2 = "timm/vit_small_patch14_dinov2.lvd142m"  # on the hub, model.safetensors
 DINOV2_PATH = "SKIPBENCH_DINOV2"  # environment variable with the path of that file, or of DINOv2's own .pth
-RESIZE = {"inception": "bilinear to 299 as in TensorFlow 1", "dinov2": "bicubic to 224, antialiased"}
+FROM_FILE = ("inception", "dinov2")
+RESIZE = {
+    "inception": "bilinear to 299 as in TensorFlow 1",
+    "dinov2": "bicubic to 224, antialiased",
+    "cifar-net": f"averaged to {cifar_net.SIZE}",
+}
 SIDE = 224  # pixels of the images that DINOv2 is given
+# Channels and smallest side of the images that an extractor takes, if not every grey or colour image.
+TAKEN = {"small-conv": ((1, 3), 8), "cifar-net": ((3,), cifar_net.SIZE)}
+EVERY = ((1, 3), 1)
 DIMS = {
     "small-conv": 64,
     "inception": 2048,
     "dinov2": 384,
+    "cifar-net": cifar_net.DIM,
 }  # of features; torch-fidelity names an extractor's layer by it
 
 
@@ -113,7 +126,19 @@ class DinoV2(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has 
         return (self.network((x - self.mean) / self.std),)
 
 
-for registered, extractor in {"small-conv": SmallConv, "dinov2": DinoV2}.items():
+class ImageMean(nn.Module):
+    """The mean of an image over channels and pixels, in [-1, 1], as its one feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(127.5), requires_grad=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """uint8 (B, C, H, W) to float32 (B, 1)."""
+        return (images.float().mean((1, 2, 3))[:, None] / self.scale - 1,)
+
+
+for registered, extractor in {"small-conv": SmallConv, "dinov2": DinoV2, "cifar-net": cifar_net.CifarNet}.items():
     torch_fidelity.register_feature_extractor(registered, extractor)
 
 
@@ -130,22 +155,18 @@ def orthonormal(bits: np.random.Philox, rows: int, columns: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Extractor:
-    """A loaded extractor. digest: sha256 of its weights. resize: what it does to the size of an image, in words.
-
-    minimum: the smallest image side that it takes.
-    """
+    """A loaded extractor. digest: sha256 of its weights. resize: what it does to the size of an image, in words."""
 
     name: str
     digest: str
     dim: int
     resize: str
-    module: FeatureExtractorBase
-    minimum: int
+    module: nn.Module
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, batch: int = 256) -> Tensor:
         """Features, float32 (N, dim) on the extractor's device, of uint8 images (N, 1 or 3, H, W), grey ones as RGB."""
-        check_images(images, self.minimum)
+        check_images(images, self.name)
         device = next(self.module.parameters()).device
         parts = (part.to(device).expand(-1, 3, -1, -1) for part in torch.split(images, batch))
         return torch.cat([self.module(part)[0].float() for part in parts])
@@ -160,22 +181,32 @@ def load(name: str, weights: str | Path | None = None, device: str = "cpu", dige
     """
     if name not in DIMS:
         raise unknown("extractor", name, tuple(DIMS))
-    if name != "small-conv":
+    if name in FROM_FILE:
         path = _inception_file(weights) if name == "inception" else _dinov2_file(weights)
         found = _from_file(name, path.resolve(), path.stat().st_mtime_ns, str(device))
     elif weights is not None:
         raise BadInput(f"weights: {str(weights)!r} given; extractor {name} has fixed weights and takes no file")
     else:
-        found = _small_conv(str(device))
+        found = _fixed(name, str(device))
     if digest is not None and not (digest and found.digest.startswith(digest.lower())):
         raise BadInput(f"extractor {name}: its weights have sha256 {found.digest}, expected {digest!r}")
     return found
 
 
+def image_mean(device: str = "cpu") -> Extractor:
+    """The extractor of one feature, whose spread over the images says how far their mean colours lie apart."""
+    return _fixed("image-mean", str(device))
+
+
 @functools.cache
-def _small_conv(device: str) -> Extractor:
-    module = SmallConv("small-conv", ["64"]).eval()
-    return Extractor("small-conv", models.weights_digest(module), 64, "none", module.to(device), minimum=8)
+def _fixed(name: str, device: str) -> Extractor:
+    """An extractor whose weights come with the project."""
+    if name == "cifar-net":
+        module: nn.Module = cifar_net.CifarNet(name, [str(cifar_net.DIM)])
+    else:
+        module = SmallConv(name, ["64"]).eval() if name == "small-conv" else ImageMean()
+    digest, resize = models.weights_digest(module), RESIZE.get(name, "none")
+    return Extractor(name, digest, DIMS.get(name, 1), resize, module.to(device))
 
 
 def _inception_file(given: str | Path | None) -> Path:
@@ -222,15 +253,27 @@ def _from_file(name: str, path: Path, changed: int, device: str) -> Extractor:
                 module = DinoV2(name, ["384"], weights=path).eval()
     except (RuntimeError, TypeError, KeyError, ValueError) as error:
         raise BadInput(f"extractor {name}: {path} does not fit: {str(error).splitlines()[0]}") from None
-    return Extractor(name, digest, DIMS[name], RESIZE[name], module.to(device), minimum=1)
+    return Extractor(name, digest, DIMS[name], RESIZE[name], module.to(device))
 
 
-def check_images(images: Tensor, minimum: int) -> None:
-    """BadInput if these are not uint8 (N, 1 or 3, H, W), N at least 1, of at least `minimum` pixels a side."""
+def check_images(images: Tensor, name: str) -> None:
+    """BadInput if these are not uint8 (N, C, H, W), N at least 1, of the channels and sides that an extractor takes."""
     if not isinstance(images, Tensor):
         raise BadInput(f"images: {type(images).__name__} given; a uint8 tensor expected")
     if images.dtype != torch.uint8:
         raise BadInput(f"images: dtype {images.dtype} given; uint8 expected")
     shape = tuple(images.shape)
-    if len(shape) != 4 or not shape[0] or shape[1] not in (1, 3) or min(shape[2:]) < minimum:
-        raise BadInput(f"images: shape {shape} given; (N, 1 or 3, H, W), H and W of at least {minimum} expected")
+    if len(shape) != 4 or not shape[0] or not takes(name, shape[1:]):
+        raise BadInput(f"images: shape {shape} given; (N, {taken(name)} expected")
+
+
+def takes(name: str, shape: Sequence[int]) -> bool:
+    """Whether an extractor takes images (C, H, W)."""
+    channels, side = TAKEN.get(name, EVERY)
+    return shape[0] in channels and min(shape[1:]) >= side
+
+
+def taken(name: str) -> str:
+    """What it takes, in words."""
+    channels, side = TAKEN.get(name, EVERY)
+    return f"{' or '.join(map(str, channels))}, H, W), H and W of at least {side}"

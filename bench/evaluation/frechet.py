@@ -45,6 +45,11 @@ class Statistics:
     features: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     @property
+    def spread(self) -> float:
+        """Root of the total variance; of one feature, its standard deviation."""
+        return math.sqrt(np.trace(self.sigma))
+
+    @property
     def digest(self) -> str:
         """sha256 of the bytes of mean and covariance."""
         return hashlib.sha256(self.mu.tobytes() + self.sigma.tobytes() + str(self.size).encode()).hexdigest()
@@ -99,7 +104,7 @@ def distance(images: Tensor, reference: Statistics, extractor: Extractor) -> flo
     if reference.mu.shape != (extractor.dim,):
         dim = len(reference.mu)
         raise BadInput(f"reference: statistics of {dim} dimensions given; {extractor.name} has {extractor.dim}")
-    check_images(images, extractor.minimum)
+    check_images(images, extractor.name)
     return frechet_distance(statistics(torch.split(images, BATCH), extractor), reference)
 
 

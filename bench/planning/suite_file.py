@@ -71,15 +71,17 @@ def _faults(suite: SuiteFile) -> Iterator[str]:
     for i, cell in enumerate(suite.cells):
         training, where = suite.of(cell), f"cells[{i}]"
         evaluation = training.evaluation
+        extractors = [("extractor", evaluation.extractor)]
+        extractors += [(f"beside[{k}]", name) for k, name in enumerate(evaluation.beside)]
         for field, value, choices in (
             (f"{where}.dataset", cell.dataset, datasets.DATASETS),
             (f"{where}.backbone", cell.backbone, models.presets()),
             ("evaluation.sampler", evaluation.sampler, SAMPLERS),
-            ("evaluation.extractor", evaluation.extractor, tuple(features.DIMS)),
+            *((f"evaluation.{key}", name, tuple(features.DIMS)) for key, name in extractors),
         ):
             if value not in choices:
                 yield str(unknown(field, value, choices))
-        dataset, dimensions = datasets.get(cell.dataset), features.DIMS[evaluation.extractor]
+        dataset = datasets.get(cell.dataset)
         carries = f"{cell.dataset} has the condition {dataset.condition}"
         conditions = {name: (models.config(name).classes, models.config(name).context) for name in models.presets()}
         fitting = [name for name, taken in conditions.items() if taken == (dataset.classes, dataset.context)]
@@ -88,9 +90,16 @@ def _faults(suite: SuiteFile) -> Iterator[str]:
             yield f"{where}.backbone: {what}; choose from {', '.join(fitting)}"
         if not evaluation.end and evaluation.sampler != "euler-maruyama":
             yield f"evaluation.end: 0 is for euler-maruyama; {evaluation.sampler} ends above 0"
-        if evaluation.samples <= dimensions:
-            what = f"are not more than the {dimensions} dimensions of {evaluation.extractor}"
-            yield f"evaluation.samples: {evaluation.samples} {what}"
+        for key, name in extractors:
+            if evaluation.samples <= features.DIMS[name]:
+                what = f"are not more than the {features.DIMS[name]} dimensions of {name}"
+                yield f"evaluation.samples: {evaluation.samples} {what}"
+            if not dataset.latents and not features.takes(name, dataset.shape):
+                does = ", ".join(other for other in features.DIMS if features.takes(other, dataset.shape))
+                what = f"(N, {features.taken(name)}, {cell.dataset} has {dataset.shape}; choose from {does}"
+                yield f"evaluation.{key}: {name} takes {what}"
+            if [other for _, other in extractors].count(name) > 1:
+                yield f"evaluation.{key}: {name} is given twice"
         omitted = bool(dataset.context) or models.config(cell.backbone).null_class is not None
         of_text = {"unconditional": training.unconditional, "evaluation.guidance": evaluation.guidance}
         of_images = {"flip": training.flip, "evaluation.clip": evaluation.clip}

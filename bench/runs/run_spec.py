@@ -84,7 +84,8 @@ class Diffusion(Strict):
 class Sampling(Strict):
     """How images are drawn and measured, the same for a whole cell.
 
-    end: the time at which a sampler ends; 0, of Euler-Maruyama alone, ends with a step from 1e-3 to 0. repeats:
+    end: the time at which a sampler ends; 0, of Euler-Maruyama alone, ends with a step from 1e-3 to 0. beside: further
+    extractors that measure the same samples; they decide nothing, and without any the key is in no identity. repeats:
     sampling seeds with which a pilot's last weights are measured again, for the noise of an evaluation. guidance: the
     weight w of classifier-free guidance, (1 + w) epsilon(condition) - w epsilon(empty). clip: clamp the clean image to
     [-1, 1] at every step.
@@ -95,6 +96,7 @@ class Sampling(Strict):
     steps: Positive
     end: float = Field(default=1e-3, ge=0, lt=1)
     extractor: str
+    beside: list[str] = Field(default=[], exclude_if=lambda names: not names)
     guidance: float = Field(default=0.0, ge=0)
     clip: bool = False
     repeats: int = Field(default=4, ge=0)

@@ -23,7 +23,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "torch-fidelity")
 
 def describe(run: Run, model: models.Backbone, store: Store, evaluator: Evaluator) -> dict[str, Any]:
     """The fields of a `start` event."""
-    extractor, reference = evaluator.extractor, evaluator.reference
+    (extractor, *beside, _), (reference, *_, means) = evaluator.extractors, evaluator.references
     method, total = (sum(weight.numel() for weight in part.parameters()) for part in (model.scaling, model))
     fields = {"run": run.id, "hash": run.spec.hash, "protocol": run.config["protocol"]}
     fields |= {"params": total, "backbone_params": total - method, "method_params": method}
@@ -32,6 +32,7 @@ def describe(run: Run, model: models.Backbone, store: Store, evaluator: Evaluato
     fields |= {"data_digest": store.digest, "data_images": store.count, "data_partial": store.partial}
     fields |= {"reference_digest": reference.digest, "reference_size": reference.size}
     fields |= {"extractor": extractor.name, "extractor_digest": extractor.digest, "resize": extractor.resize}
+    fields |= {"mean_spread": means.spread} | ({"beside": {one.name: one.digest for one in beside}} if beside else {})
     return fields | place(run) | {"cpu_count": os.cpu_count(), "git": source_code.git_state()}
 
 

@@ -317,6 +317,8 @@ class Trainer:
             flush=True,
             fid=measured.distance,
             kid=measured.kernel_distance,
+            mean_spread=measured.mean_spread,
+            **({"beside": measured.beside} if measured.beside else {}),
             **taken,
             **settings,
             draws=self.draws,

@@ -14,6 +14,8 @@ EVALUATION = (
     "nfe",
     "samples",
     "draws",
+    "beside",
+    "mean_spread",
 )  # what a summary keeps of each
 PROBE = ("probe", "images", "value", "blocks", "largest")  # what it keeps of each probe that is a number
 PLACE = ("device_name", "processes", "accumulate", "checkpointing")  # what it keeps of how a run was computed

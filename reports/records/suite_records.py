@@ -66,7 +66,8 @@ class Listed(InCell):
 class EvaluationRecord:
     """One evaluation of a run: distance `fid` after `images` training images and `seconds` on the training clock.
 
-    kid: the kernel distance on the same features, which is shown beside it and decides nothing.
+    kid: the kernel distance on the same features, which is shown beside it and decides nothing; so are beside, the
+    Frechet distances under further extractors, and mean_spread, the standard deviation of the samples' means.
     """
 
     images: int
@@ -77,6 +78,8 @@ class EvaluationRecord:
     samples: int | None = None
     draws: str | None = None
     kid: float | None = None
+    beside: dict[str, float] | None = None
+    mean_spread: float | None = None
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame, concat
 
 from reports.analysis.planning import ALPHA
 from reports.records.reading import short
 from reports.records.run_folder import RunFolder, State
 from reports.records.suite_records import OWN, CellRecord, Listed, Records, Result
-from reports.report import checks, claims, compared, looks, reference, sentences, tree, tuning
+from reports.report import checks, claims, compared, distances, looks, reference, sentences, tree, tuning
 from reports.report.stability import stability
 
 TENTH = 0.1  # of the budget: where training starts to be measured
@@ -35,7 +34,8 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
     arms = compared.arms(used, bands, failures)
     probed, growth, correlations, drawn = stability(records)
     rates = tuning.tuning(records, bands)
-    lines = [line for cell in suite.cells for line in curves(records, cell.name, failures)]
+    lines = [line for cell in suite.cells for line in distances.curves(records, cell.name, failures)]
+    beside, more = distances.beside(records, failures)
     report = tree.Report(
         suite=suite.suite,
         title=suite.title,
@@ -54,7 +54,8 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
         spreads=compared.spreads(arms),
         tuning=rates,
         controls=compared.positive_controls(used, bands, arms),
-        lines=[*lines, *levels(arms), *drawn],
+        beside=beside,
+        lines=[*lines, *more, *levels(arms), *drawn],
         checks=checks.RULES,
         failures=failures,
         missing=records.missing,
@@ -137,46 +138,6 @@ def run_row(records: Records, listed: Listed) -> tree.RunRow:
         last = max(run.evaluations, key=lambda one: one.images)
         known |= {"final_fid": last.fid, "final_kid": math.nan if last.kid is None else last.kid}
     return tree.RunRow(**vars(listed), **known, unread=sum(not math.isfinite(one.fid) for one in run.evaluations))
-
-
-def curves(records: Records, cell: str, failures: Sequence[tree.Failure]) -> Iterator[tree.Line]:
-    """Distance over images of each arm, of the null arm and of the pilots, over their seeds.
-
-    As long as runs are missing, arms keep to the seeds that all have. Runs that failed a check are left out: what was
-    measured in another way shares no axis with the others.
-    """
-    odd = {run for failure in failures for run in failure.runs}
-    hidden = {failure.method for failure in failures if failure.cell == cell}
-    groups = {method: records.found(cell, "paired", method) for method in records.suite.arms if "" not in hidden}
-    groups |= {tree.NULL: records.found(cell, "null"), tree.PILOTS: records.found(cell, "pilot")} if groups else {}
-    rows = [
-        (arm, run.run, run.seed, run.status in ("complete", "diverged"), one.images, math.log(one.fid))
-        for arm, runs in groups.items()
-        for run in runs
-        if arm not in hidden and run.run not in odd
-        for one in run.evaluations
-        if 0 < one.fid < math.inf
-    ]
-    points = DataFrame(rows, columns=["arm", "run", "seed", "ended", "images", "log"])
-    alone = points.arm.isin([tree.NULL, tree.PILOTS])
-    for arm, mine in concat([_shared(points[~alone]), points[alone]]).groupby("arm", sort=False):
-        at = mine.groupby("images").log.agg(["mean", "min", "max", "size"])
-        seeds, planned = at["size"].tolist(), len(records.listed(cell, "paired", arm))
-        span = " to ".join(dict.fromkeys((str(min(seeds)), str(max(seeds)))))
-        part = f" ({span} of {planned} seeds)" if min(seeds) < planned else ""
-        three = np.exp(at[["mean", "min", "max"]].to_numpy().T)
-        yield tree.line(cell, arm, "distance", at.index, three, seeds, list(mine.run.unique()), arm + part)
-
-
-def _shared(points: DataFrame) -> DataFrame:
-    """The points of the seeds that all arms have: of runs that ended, where an arm has such; and at every evaluation of
-    the seeds that all arms measured there have. Where arms have no seed in common, their own."""
-    by_arm = [arm for _, arm in points.groupby("arm")]
-    common = set.intersection(*(set(arm.seed[arm.ended]) or set(arm.seed) for arm in by_arm)) if by_arm else set()
-    kept = points[points.seed.isin(common) | (not common)]
-    arms = kept.groupby("images").arm.transform("nunique")
-    whole = kept.groupby(["images", "seed"]).arm.transform("nunique") == arms
-    return kept[whole | ~whole.groupby(kept.images).transform("any")]
 
 
 def levels(arms: Sequence[tree.Arm]) -> Iterator[tree.Line]:

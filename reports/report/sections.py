@@ -46,12 +46,17 @@ class Section(BaseModel):
     title: str
     prose: str = ""
     folded: bool = False
-    only: Literal["", "comparison", "stability"] = ""
+    only: Literal["", "beside", "comparison", "stability"] = ""
     blocks: tuple[SectionBlock | Literal["samples"], ...] = ()
 
     def shown(self, report: Report) -> bool:
         """Whether a report has the section."""
-        return {"": True, "comparison": report.compares, "stability": bool(report.probed)}[self.only]
+        return {
+            "": True,
+            "beside": bool(report.beside),
+            "comparison": report.compares,
+            "stability": bool(report.probed),
+        }[self.only]
 
 
 @dataclass(frozen=True)

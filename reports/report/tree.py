@@ -127,6 +127,22 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A further distance in a cell, which decides nothing: does it order the networks as the suite's own does?"""
+
+    cell: str  # dataset/backbone
+    extractor: str  # name of its feature network
+    digest: str | None  # sha256 of its weights
+    order: float  # Spearman's correlation with the suite's own distance, over all evaluations of all runs
+    evaluations: int  # behind it
+    last: float  # the same over the last evaluations of the runs that came to the end
+    ended: int  # behind it
+    data_spread: float  # standard deviation of the reference images' means, in [-1, 1]
+    spread: float  # of the samples' means at the end, the median over those runs
+    runs: list[str]  # behind all of it
+
+
+@dataclass(frozen=True)
 class Line:
     """Something over something, of an arm in a cell: what the figures draw."""
 
@@ -270,6 +286,7 @@ class Report:
     spreads: list[Spread]  # per cell and over cells
     tuning: list[TuningRow]  # learning rates tried on other seeds, in a suite that gives rates
     controls: dict[str, Pooled]  # positive control: baselines slowed by a factor, against the unchanged null arm
+    beside: list[Beside] = field(default_factory=list)  # further distances; empty where the suite measures none
     lines: list[Line]  # what the figures draw
     checks: dict[str, str]  # what must hold, by the name of the check
     failures: list[Failure]  # of checks
