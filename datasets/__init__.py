@@ -32,6 +32,8 @@ def prepare(name: str, root: Path, options: Options = DEFAULTS) -> Store:
     """
     dataset = get(name)
     if not Store.exists(root, name):
+        if dataset.unasked and options.source is None:
+            options = replace(options, source=fetch(dataset, root))
         _check(dataset, root, options)
         try:
             with Writer(root, dataset) as writer:
@@ -41,6 +43,25 @@ def prepare(name: str, root: Path, options: Options = DEFAULTS) -> Store:
             what = f"{error.filename or root}: {error.strerror or error}"
             raise ValueError(f"dataset {name}: {what}; {KEPT}") from error
     return Store.open(root, name)
+
+
+def fetch(dataset: Dataset, root: Path, folder: Path | None = None) -> Path:
+    """Download its originals to a folder, by default ROOT/originals/NAME; returns it. ValueError, one line, where that
+    is impossible."""
+    if dataset.originals is None:
+        raise ValueError(f"--download: {dataset.name} needs no originals; leave it out")
+    instead = f"python -m bench data prepare {dataset.name} --source PATH, where PATH is {dataset.originals}"
+    if dataset.download is None:
+        what = f"{dataset.name} may not be downloaded without its publisher's leave"
+        raise ValueError(f"--download: {what}; run: {instead}")
+    folder = folder or Path(root) / "originals" / dataset.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        dataset.download(folder)
+    except (OSError, RuntimeError, ImportError) as error:
+        what = f"dataset {dataset.name} could not be fetched into {folder} ({' '.join(str(error).split())})"
+        raise ValueError(f"{what}; put the file there and try again, or run: {instead}") from error
+    return folder
 
 
 def _check(dataset: Dataset, root: Path, options: Options) -> None:

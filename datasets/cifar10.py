@@ -119,5 +119,10 @@ def download(folder: Path) -> None:
 ABOUT, RECIPE = "CIFAR-10, 50,000 training images", "the five training batches in order; no crop, no resize"
 DATASET = Dataset("cifar10", (3, 32, 32), ABOUT, RECIPE, prepare, ORIGINALS.words, count=50_000, download=download)
 SMALL = dataclasses.replace(
-    DATASET, name="cifar10-16", shape=(3, 16, 16), about=f"{ABOUT} at 16x16", recipe=f"{RECIPE}; mean of 2x2 pixels"
+    DATASET,
+    name="cifar10-16",
+    shape=(3, 16, 16),
+    about=f"{ABOUT} at 16x16",
+    recipe=f"{RECIPE}; mean of 2x2 pixels",
+    unasked=True,
 )

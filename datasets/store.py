@@ -57,7 +57,8 @@ class Dataset:
     shape: of what a network sees, (C, H, W). recipe: the preprocessing in words, kept in the manifest.
     prepare(writer, options) writes the arrays. originals: what --source holds, in words; None if none is needed.
     count: published number of images; None where there is no such number. classes: labels, 0 for none. context:
-    (tokens, width) of a caption's states, None for none. download(folder) fetches the originals, if that is possible.
+    (tokens, width) of a caption's states, None for none. download(folder) fetches the originals, if that is possible;
+    unasked: it is done wherever the dataset is needed, without --download.
     words(): what classes, or val captions, are called, in the order of their numbers; None where nobody knows.
     networks: the options that name networks which `prepare` needs. latents: whether the images are latents.
     """
@@ -72,6 +73,7 @@ class Dataset:
     classes: int = 0
     context: tuple[int, int] | None = None
     download: Callable[[Path], None] | None = None
+    unasked: bool = False
     words: Callable[[], Sequence[str]] | None = None
     networks: tuple[str, ...] = ()
     latents: bool = False

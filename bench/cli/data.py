@@ -33,13 +33,14 @@ def _opened(name: str, root: Path) -> Store | str:
 
 
 def _prepare(dataset: Dataset, o: argparse.Namespace) -> int:
-    source = o.source or (o.data / "originals" / dataset.name if o.download else None)
+    source = o.source
     if o.dry_run:
+        source = source or (o.data / "originals" / dataset.name if o.download else None)
         print(f"would prepare {dataset.name} in {o.data / dataset.name}" + (f" from {source}" if source else ""))
         return 0
     there = Store.exists(o.data, dataset.name)
-    if o.download and source and not there:
-        _download(dataset, source)
+    if o.download and not there:
+        source = datasets.fetch(dataset, o.data, source)
     if there and dataset.originals and not o.partial and (kept := Store.open(o.data, dataset.name)).partial:
         what = f"{kept.path} holds {kept.count:,} of {kept.manifest['published']:,} images"
         raise BadInput(f"dataset {dataset.name}: {what}; move it away to prepare all, or give --partial to keep it")
@@ -50,21 +51,6 @@ def _prepare(dataset: Dataset, o: argparse.Namespace) -> int:
     what = f"{store.count:,} images{partial} {_shape(store.shape)}, digest {store.digest[:12]}"
     print(f"{dataset.name}: {what}, in {store.path}{remark}")
     return 0
-
-
-def _download(dataset: Dataset, folder: Path) -> None:
-    """Fetch the originals; BadInput, one line, where that is impossible."""
-    if dataset.originals is None:
-        raise BadInput(f"--download: {dataset.name} needs no originals; leave it out")
-    instead = f"give --source PATH, where PATH is {dataset.originals}"
-    if dataset.download is None:
-        raise BadInput(f"--download: {dataset.name} may not be downloaded without its publisher's leave; {instead}")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        dataset.download(folder)
-    except (OSError, RuntimeError, ImportError) as error:
-        what = f"could not be fetched into {folder} ({' '.join(str(error).split())})"
-        raise BadInput(f"--download: {dataset.name} {what}; {instead}") from error
 
 
 def _list(chosen: list[Dataset], stores: dict[str, Store | str]) -> int:
