@@ -717,6 +717,21 @@ def test_cifar10_is_fetched_through_torchvision(served, source, tmp_path, monkey
     )
 
 
+def test_the_small_cifar10_is_fetched_where_it_is_needed(served, source, tmp_path, monkeypatch):
+    """Unasked, and once; without a network one line says where to put the archive, and there it is found."""
+    archive, folder = (source / "cifar-10-python.tar.gz").read_bytes(), tmp_path / "d" / "originals" / "cifar10-16"
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.tgz_md5", hashlib.md5(archive).hexdigest())
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    where = f"cifar10-16 could not be fetched into {re.escape(str(folder))} .*; put the file there and try again"
+    with pytest.raises(ValueError, match=where):
+        datasets.prepare("cifar10-16", tmp_path / "d", Options(partial=True, workers=1))
+    (folder / "cifar-10-python.tar.gz").write_bytes(archive)
+    assert datasets.prepare("cifar10-16", tmp_path / "d", Options(partial=True, workers=1)).count == 20
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", served)
+    assert datasets.prepare("cifar10-16", tmp_path / "e", Options(partial=True, workers=1)).count == 20
+    assert (tmp_path / "e" / "originals" / "cifar10-16" / "cifar-10-python.tar.gz").read_bytes() == archive
+
+
 def test_a_fetched_file_with_another_digest_is_refused(served, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torchvision.datasets.CIFAR10.url", served)
     assert main(["data", "prepare", "cifar10", "--download", "--partial", "--data", str(tmp_path / "d")]) == 2

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import pytest
+from tiny_suite import TINY
 
 from bench.errors import BadInput
 from bench.launching.sweep_folder import SweepFolder
@@ -265,3 +266,12 @@ def test_looks_say_when_a_pair_is_used_and_leave_the_null_arm_at_the_first():
     pairs = {run.pair: run.look for run in runs if run.role == "paired"}
     assert Counter(pairs.values()) == {0: 6, 1: 6, 2: 12} and list(pairs) == sorted(pairs)
     assert len([run for run in runs if run.role == "null"]) == 12
+
+
+def test_a_suite_without_further_extractors_keeps_its_identities(tiny):
+    def spec(**more):
+        return plan(suite_file.load(tiny(evaluation=TINY["evaluation"] | {"samples": 4096, **more})))[0].spec
+
+    plain, empty, other = spec(), spec(beside=[]), spec(beside=["inception"])
+    assert "beside" not in plain.model_dump(mode="json")["evaluation"] and plain.hash == empty.hash != other.hash
+    assert RunSpec.model_validate(other.model_dump(mode="json")).evaluation.beside == ["inception"]

@@ -171,6 +171,15 @@ def test_what_is_written_is_read_the_same_again(tmp_path):
             "evaluation.extractor: 'vgg' is unknown; choose from .*small-conv",
         ),
         (
+            {"evaluation": SAMPLING | {"beside": ["vgg"]}},
+            r"evaluation.beside\[0\]: 'vgg' is unknown; choose from .*cifar",
+        ),
+        ({"evaluation": SAMPLING | {"beside": ["small-conv"]}}, "evaluation.extractor: small-conv is given twice"),
+        (
+            {"evaluation": SAMPLING | {"samples": 256, "beside": ["cifar-net"]}},
+            r"beside\[0\]: cifar-net takes \(N, 3, H, W\), H and W of at least 16, digits has \(1, 8, 8\); choose from small",
+        ),
+        (
             {"evaluation": {"count": 4, "samples": 63, "sampler": "dpmpp-2m", "steps": 2, "extractor": "small-conv"}},
             "samples: 63",
         ),
@@ -270,7 +279,7 @@ def test_a_suite_may_extend_another(tiny, tmp_path):
     assert more.name == "more" and more.seeds.paired == [0, 1, 2, 3] and more.seeds.pilots == plain.seeds.pilots
     assert more.optimizer.lr == 0.5 and more.optimizer.betas == plain.optimizer.betas
     path.write_text(f"extends: {path}\n")
-    with pytest.raises(BadInput, match=r"extends: .* is not another suite; choose from lr, mini"):
+    with pytest.raises(BadInput, match=r"extends: .* is not another suite; choose from cifar10-evening, lr, mini"):
         suite_file.load(str(path))
 
 
