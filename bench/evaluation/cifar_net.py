@@ -89,7 +89,6 @@ class CifarNet(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity ha
 def train(images: Tensor, labels: Tensor, epochs: int = EPOCHS) -> tuple[Classifier, float]:
     """A classifier of uint8 (N, 3, H, W), and the share of the last 5,000 images, not trained on, that it names."""
     torch.manual_seed(SEED)
-    torch.set_num_threads(1)  # another count gives other bits
     x = F.adaptive_avg_pool2d(images.float() / 127.5 - 1, SIZE)
     model, seen = Classifier().to(memory_format=torch.channels_last), len(x) - HELD_OUT
     steps = seen // BATCH
@@ -129,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="where cifar10 is prepared (default: data)")
     store = Store.open(parser.parse_args().data, "cifar10")
+    torch.set_num_threads(1)  # another count gives other bits
     model, right = train(torch.from_numpy(store.images.copy()), torch.from_numpy(store.labels))
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, WEIGHTS)
     print(f"{WEIGHTS}: names {right:.1%} of {HELD_OUT} photographs that it has not seen; data {store.digest[:12]}")

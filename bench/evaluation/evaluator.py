@@ -136,10 +136,8 @@ class Evaluator(ImageSampler):
         the features are; the others have nan.
         """
         began, sampling = time.perf_counter(), 0.0
-        accumulators, grid = (
-            [frechet.Accumulator(one.dim) for one in self.extractors],
-            torch.empty(0, dtype=torch.uint8),
-        )
+        accumulators = [frechet.Accumulator(one.dim) for one in self.extractors]
+        grid = torch.empty(0, dtype=torch.uint8)
         rank, stride = distributed.rank(), BATCH * distributed.count()
         with evaluating(model):
             for start in range(0, self.settings.samples, stride):
