@@ -49,7 +49,17 @@ def test_every_column_of_every_table_has_something_to_say(whole):
             texts = {row[i] for row in table.rows}
             assert column in silent or not table.rows or texts != {"–"}, (table.name, column)
     empty = {table.name for table in sections.tables(report) if not table.rows}
-    assert empty == {"measured", "growth", "growth-mean", "probed", "responses", "correlations", "failures", "tuning"}
+    assert empty == {
+        "measured",
+        "growth",
+        "growth-mean",
+        "probed",
+        "responses",
+        "correlations",
+        "failures",
+        "tuning",
+        "beside",
+    }
 
 
 def test_every_distance_is_called_by_its_extractor(whole):
@@ -93,7 +103,7 @@ def test_the_first_screen_has_the_question_the_answers_and_one_forest_plot(whole
     for word in ("cell", "arm", "pair", "Pilots", "Speedup", "null arm"):
         assert f"<em>{word}</em>" in first
     order = re.findall(r'<section id="(\w+)">', page)
-    assert order == [one.key for one in sections.sections() if one.only != "stability" and one.key != "answer"]
+    assert order == [one.key for one in sections.sections() if one.only in ("", "comparison") and one.key != "answer"]
     for key in ("numbers", "sceptic", "checks", "claims", "made"):
         assert re.search(rf'<section id="{key}">\s*<details><summary>', page), key
 
