@@ -189,7 +189,7 @@ def test_seeds_are_named_as_seeds(tmp_path):
     found = sections.table(report, "details")
     row = dict(zip(found.header, found.rows[0], strict=True))
     assert row["lost"] == "seeds 2, 4, –"
-    with pytest.raises(ValueError, match="table: 'nothing' is unknown; choose from measured, measures, growth"):
+    with pytest.raises(ValueError, match="table: 'nothing' is unknown; choose from measured, measures, beside, growth"):
         sections.table(report, "nothing")
 
 
