@@ -11,12 +11,14 @@ import time
 import urllib.request
 from collections import Counter
 
+import numpy as np
 import pytest
 from cluster import wait
 from sweep import HERE, Sweep
 
 from bench.runs import source_code
 from reports.records.lease import process_id
+from tests.reports import synthetic
 from tests.tools.chaos import outcome
 
 STORM = int(os.environ.get("STORM", "24"))  # runs; `STORM=200 pytest tests/slurm -n 0 -k storm` for the long form
@@ -307,3 +309,25 @@ def test_a_run_on_two_processes(sweep, tmp_path):
     )
     assert local.returncode == 0, local.stderr
     assert outcome(run, sweep.root) == outcome(run, tmp_path / "local")
+
+
+def test_jobs_of_a_later_look_end_where_all_is_decided(cluster, sweep):
+    """Each look is an array after the one before, and asks for verdicts before it trains."""
+    keys = {"arms": ["none", "constant"], "seeds": {"paired": [*range(12)], "pilots": [100, 101, 102]}}
+    sweep.write("looks", **keys, looks=[6, 12])
+    cluster.ask("scontrol", "update", "partitionname=low", "state=down")
+    said = sweep.submit("--runs-per-job", "3")
+    for run in sweep.runs():  # what the first jobs would find done: their results are written here
+        if not run.look:
+            images = np.array(run.spec.evaluation.images) * (1.6 if run.label == "constant" else 1.0)
+            factor = np.exp(0.05 * np.random.default_rng([run.spec.seed, len(run.label)]).standard_normal())
+            synthetic.write_run(
+                sweep.path, run.config, synthetic.events(run.config, 100 * run.spec.budget / images / factor)
+            )
+    cluster.ask("scontrol", "update", "partitionname=low", "state=up")
+    assert [batch["kind"] for batch in sweep.batches()] == ["pilots", "look 1", "look 2", "report"], said
+    sweep.wait()
+    table = " ".join(sweep.bench("status").split())
+    assert "12 not needed of" in table and "constant decided after 6" in table, table + sweep.log()
+    assert (sweep.path / "report" / "index.html").is_file(), sweep.log()
+    assert not [run.id for run in sweep.runs() if run.look and run.folder(sweep.root).events.is_file()]
