@@ -40,6 +40,7 @@ def build(records: Records, own_baseline: bool = True) -> tree.Report:
         suite=suite.suite,
         title=suite.title,
         scale=suite.scale,
+        trial=suite.trial,
         baseline=suite.baseline,
         null_method=next((run.method for run in suite.runs if run.role == "null"), suite.baseline),
         arms=list(suite.arms),

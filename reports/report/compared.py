@@ -178,8 +178,12 @@ def spreads(compared: Sequence[Arm]) -> list[Spread]:
 
 
 def positive_controls(records: Records, bands: Bands, compared: Sequence[Arm]) -> dict[str, pooling.Pooled]:
-    """By factor: pilots and baselines slowed down, against the unchanged null arm, over sound usable cells."""
-    found = {}
+    """By factor: pilots and baselines slowed down, against the unchanged null arm, over sound usable cells.
+
+    Decided at the level of an arm, in a suite with looks at its first: the null arm has the pairs of that look.
+    """
+    shares = verdicts.SHARES.get(len(records.suite.looks), (1.0,))
+    found, alpha = {}, shares[0] * ALPHA / max(len(records.suite.arms) - 1, 1)
     usable = [arm.cell for arm in compared if arm.role == "null" and arm.result and bands[arm.cell].usable]
     for factor in controls.FACTORS:
         cells: dict[str, Comparison] = {}
@@ -191,5 +195,5 @@ def positive_controls(records: Records, bands: Bands, compared: Sequence[Arm]) -
             one = controls.positive_control(pilots, base, null, band.budget, sd, factor)
             cells |= {cell: one} if one else {}
         if cells:
-            found[f"{factor:g}"] = pooling.pool_cells(cells, ALPHA)
+            found[f"{factor:g}"] = pooling.pool_cells(cells, alpha)
     return found

@@ -77,7 +77,7 @@ def _forest(report: Report) -> Drawn:
     drawing, axes = _row_axes(0.28, [textwrap.fill(row[0], 26) for row in rows], 4.4)
     axes.axvspan(1 / SAME, SAME, color=INK, alpha=0.07, linewidth=0)
     axes.axvline(1, color=INK, linewidth=1)
-    claimed, whose = report.claimed or (1.0, "")
+    claimed, whose, _ = report.claimed or (1.0, "", "")
     axes.axvline(claimed, color=INK, linewidth=1.3, linestyle=":")
     for y, (_, method, shown, thin) in enumerate(rows):
         look, decides = style(method, report.arms, report.baseline), thin or shown

@@ -57,10 +57,11 @@ def _answer(pool: Pool, report: Report) -> Note:
 
 
 def _doubts(report: Report) -> Iterator[Note]:
-    """Where pairs look like suites in which the calibration found that intervals cover less than they say."""
+    """Where pairs of usable cells look like suites in which the calibration found that intervals cover less."""
     found: dict[Finding, list[Arm]] = {}
-    for arm in report.comparisons:
-        for finding in resembles(arm.result) if arm.result and arm.role == "paired" and arm.result.n > 1 else ():
+    usable = [cell.cell for cell in report.cells if cell.state == "usable"]
+    for arm in (one for one in report.comparisons if one.role == "paired" and one.cell in usable):
+        for finding in resembles(arm.result) if arm.result and arm.result.n > 1 else ():
             found.setdefault(finding, []).append(arm)
     for finding, arms in found.items():
         where = ", ".join(f"{arm.method} in {arm.cell}" for arm in arms)

@@ -25,8 +25,8 @@ from reports.records.reading import PROTOCOL
 from reports.records.suite_records import Listed
 
 SCHEMA = 4  # version of this tree
-# The speedup that a paper claims in its abstract, and whose it is, by the baseline that it is over.
-CLAIMED = {"none": (1.5, "the paper"), "plain": (4.4, "Skip-DiT")}
+# The speedup that a paper claims in its abstract, whose it is and of which methods, by the baseline that it is over.
+CLAIMED = {"none": (1.5, "the paper", "constant and learnable"), "plain": (4.4, "Skip-DiT", "norm_cat")}
 NULL, FLOOR, PILOTS = "null arm", "noise floor", "pilots"  # how the report calls runs of these roles
 NO_INTERVAL = Interval()
 
@@ -275,7 +275,8 @@ class Report:
     seeds: dict[str, list[int]]  # by role
     level: float  # of the deciding intervals: 1 - .05 / number of planned arms, of which looks have shares
     looks: list[int] = field(default_factory=list)  # pairs after which an arm with a verdict is not trained on
-    banner: str = ""  # "" unless the null arm failed
+    trial: bool = False  # too small to conclude anything
+    banner: str = ""  # "" unless the null arm failed or the suite is a trial
     question: str = ""  # what the suite asks
     answers: list[Note] = field(default_factory=list)  # one per arm
     notes: list[Note]  # what stands in the way of the answers, and the rest that holds
@@ -302,8 +303,8 @@ class Report:
     reference: Agreement = Agreement("not compared with another baseline")  # with the committed result
 
     @property
-    def claimed(self) -> tuple[float, str] | None:
-        """The speedup that a paper claims over the baseline, and whose it is."""
+    def claimed(self) -> tuple[float, str, str] | None:
+        """The speedup that a paper claims over the baseline, whose it is and of which methods."""
         return CLAIMED.get(self.baseline)
 
     @property

@@ -12,9 +12,11 @@ import pytest
 import synthetic
 
 import reports
+from reports.analysis.findings import resembles
 from reports.records.suite_records import read
 from reports.report import tree
 from reports.report.build import build
+from reports.report.sections import table
 
 ROOT = Path(__file__).parents[3]
 METHODS = {"inv_sqrt2": 1.0, "constant": 1.3, "learnable(r=4)": 1.5}
@@ -255,6 +257,16 @@ def test_an_unusable_cell_is_shown_and_in_no_pooled_number(tmp_path):
     assert any("digits/unet-xs is unusable" in note.text for note in report.notes)
 
 
+def test_where_no_cell_is_usable_the_null_arm_says_so_and_no_pair_is_doubted(tmp_path):
+    def late(cfg, fid):
+        slow = (cfg["role"] == "pilot" or cfg["label"] == "constant") and cfg["spec"]["seed"] % 100 < 2
+        return np.maximum(fid, 160.0) if slow else fid
+
+    report = synthetic.built(tmp_path, {"constant": 1.3}, cells=ONE, edit=late)
+    assert report.notes[0].text == "Null arm not tested: no cell is usable."
+    assert resembles(arm(report).result) and not any("simulated" in note.text for note in report.notes)
+
+
 def test_without_frozen_bands_there_are_no_numbers(tmp_path):
     folder = synthetic.suite(tmp_path, {"constant": 1.2}, cells=ONE)
     (folder / "protocol.json").unlink()
@@ -289,6 +301,20 @@ def test_the_positive_control_finds_a_slowdown(whole):
     assert (
         set(found) == {1.2, 1.5} and found[1.5].low <= 1.5 <= found[1.5].high * 1.1 and found[1.5].verdict == "faster"
     )
+    assert {one.level for one in found.values()} == {whole.level}  # that of the arms, no easier one
+
+
+def test_the_positive_control_of_a_suite_with_looks_is_decided_at_its_first(tmp_path):
+    records = read(tmp_path, synthetic.suite(tmp_path, {"constant": 1.2}, cells=ONE).name)
+    looks = build(dataclasses.replace(records, suite=dataclasses.replace(records.suite, looks=(6, 12))))
+    assert [one.level for one in looks.controls.values()] == [pytest.approx(1 - 0.35 * 0.05)] * 2
+    assert "at 98.2 %, as arms are at the first look" in table(looks, "control").caption
+
+
+def test_a_trial_says_at_the_top_that_it_concludes_nothing(tmp_path):
+    records = read(tmp_path, synthetic.suite(tmp_path, {"constant": 1.2}, n=3, cells=ONE).name)
+    report = build(dataclasses.replace(records, suite=dataclasses.replace(records.suite, trial=True)))
+    assert report.banner == "Trial: concludes nothing."
 
 
 def test_nan_distances_leave_their_evaluations_out_and_are_said(tmp_path):

@@ -38,6 +38,7 @@ def test_everything_is_written(whole):
     figures = {f"figures/{kind}-digits-{b}-xs.svg" for kind in ("curves", "pairs", "levels") for b in ("uvit", "unet")}
     tables_of = {f"tables/speedup.{form}" for form in ("md", "tex", "csv")}
     assert {"index.html", "report.md", "report.json", "figures/forest.svg", *figures, *tables_of} <= names
+    assert "![forest](figures/forest.svg)" in (whole / "report" / "report.md").read_text()
 
 
 def test_every_column_of_every_table_has_something_to_say(whole):
