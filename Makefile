@@ -43,13 +43,13 @@ score: setup  ## train METHOD='halved(factor=0.7)' beside SUITE (quick), and say
 smoke:      ## the same for the suite smoke, in two minutes
 	@$(MAKE) --no-print-directory reproduce SUITE=smoke
 
-check: setup  ## format, lint, types and the fast tests: under a minute
+check: setup  ## format, lint, types and the fast tests: about a minute
 	.venv/bin/ruff format --check --quiet .
 	.venv/bin/ruff check --quiet .
 	.venv/bin/mypy
 	.venv/bin/python -m pytest $(FAST)
 
-test: setup latent  ## run the tests, all but those of tests/slurm
+test: setup latent  ## run the tests, all but those of tests/slurm: about 12 minutes
 	.venv/bin/python -m pytest
 	@echo "tests/slurm (a real cluster on this machine) is left out: make test-slurm installs what it needs, as root, and runs it"
 

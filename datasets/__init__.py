@@ -69,7 +69,8 @@ def _check(dataset: Dataset, root: Path, options: Options) -> None:
         raise ValueError(f"--source: {options.source} is not used; {dataset.name} needs no originals")
     if dataset.originals is not None and options.source is None:
         command = f"python -m bench data prepare {dataset.name} --source PATH, where PATH is {dataset.originals}"
-        raise ValueError(f"dataset {dataset.name}: not prepared in {root}; run: {command}")
+        fetched = "; or, to fetch it, with --download instead of --source PATH" if dataset.download else ""
+        raise ValueError(f"dataset {dataset.name}: not prepared in {root}; run: {command}{fetched}")
     for field in ("autoencoder", "text_encoder"):
         if getattr(options, field) and field not in dataset.networks:
             users = " and ".join(name for name, each in DATASETS.items() if field in each.networks)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.metric_kid import kid_features_to_metric
+from tqdm import TqdmMonitorWarning
 
 from bench.errors import BadInput
 from bench.evaluation.features import Extractor, check_images
@@ -126,7 +128,9 @@ def kernel_distance(a: Statistics, b: Statistics) -> float:
     be negative. Subsets of other sizes differ in noise, not in what they estimate."""
     size = min(SUBSET, len(a.features), len(b.features))
     parts = [torch.from_numpy(one.features).double() for one in (a, b)]
-    found = kid_features_to_metric(*parts, kid_subsets=SUBSETS, kid_subset_size=size, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmMonitorWarning)  # of a bar that is never shown, where no thread can start
+        found = kid_features_to_metric(*parts, kid_subsets=SUBSETS, kid_subset_size=size, verbose=False)
     return float(found["kernel_inception_distance_mean"])
 
 

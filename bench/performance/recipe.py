@@ -63,7 +63,7 @@ def show(suite: SuiteFile, root: Path, data: Path, workers: int | None) -> int:
         rungs = measure([run for run in runs if run.spec.cell == cell], root)
         for rung in rungs:
             print(
-                f"{cell:22}{rung.rate:8g}{len(rung.log_images):7}{rung.explained:11.2f}{rung.fall:13.2f}"
+                f"{cell:22}{rung.rate:8g}{len(rung.log_images):7}{rung.explained:11.3f}{rung.fall:13.3f}"
                 f"{'yes' if rung.steady else 'no':>8}{_speed(rung, rungs):6.2f}x{np.std(rung.log_images, ddof=1):9.3f}"
             )
         verdicts.append(judge(rungs))

@@ -92,8 +92,8 @@ def _faults(suite: SuiteFile) -> Iterator[str]:
             yield f"evaluation.end: 0 is for euler-maruyama; {evaluation.sampler} ends above 0"
         for key, name in extractors:
             if evaluation.samples <= features.DIMS[name]:
-                what = f"are not more than the {features.DIMS[name]} dimensions of {name}"
-                yield f"evaluation.samples: {evaluation.samples} {what}"
+                what = f"are not more than the {(many := features.DIMS[name])} dimensions of {name}"
+                yield f"evaluation.samples: {evaluation.samples} {what}; give at least {many + 1}"
             if not dataset.latents and not features.takes(name, dataset.shape):
                 does = ", ".join(other for other in features.DIMS if features.takes(other, dataset.shape))
                 what = f"(N, {features.taken(name)}, {cell.dataset} has {dataset.shape}; choose from {does}"

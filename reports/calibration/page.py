@@ -99,5 +99,6 @@ def _line(what: str, values: Iterable[object], low: float, high: float, slack: f
     numbers = 100 * np.asarray(values, dtype=float).ravel()
     numbers = numbers[np.isfinite(numbers)]  # three pairs give no words
     limits = f"at most {100 * high:.0f} %" if low == 0 else f"{100 * low:.0f} to {100 * high:.0f} %"
+    limits += f", or {100 * slack:.1f} more by chance" * (slack > 0)
     holds = bool((numbers >= 100 * low).all() and (numbers <= 100 * (high + slack)).all())
     return {"": what, "expected": limits, "found": f"{numbers.min():.1f} to {numbers.max():.1f} %", "holds": holds}

@@ -23,6 +23,7 @@ from bench.planning.suite_file import load
 from reports.records import lease
 
 ROOT = Path(__file__).parents[3]
+HIDE, START = "import runpy, sys; sys.modules", "runpy.run_module('bench', run_name='__main__')"
 VERBS = (
     "plan",
     "run",
@@ -85,6 +86,10 @@ def test_the_version_is_that_of_the_citation_file(capsys):
         (["cancel", "quick", "--root", "/nonexistent"], "has no runs in"),
         (["data", "prepare"], "name of a dataset is missing"),
         (["data", "prepare", "mnist"], "'mnist' is unknown; choose from"),
+        (
+            ["data", "prepare", "cifar10", "--data", "/nonexistent"],
+            "--source PATH, .*; or, to fetch it, with --download",
+        ),
         (["data", "burn"], "invalid choice: 'burn'"),
         (["submit", "quick", "--cluster", "moon"], "invalid choice: 'moon'"),
         (["import-weights", "none.pt", "--preset", "uvit-xs"], "none.pt"),
@@ -105,6 +110,19 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(verbs, "plan", lambda o: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         cli.main(["plan", "quick"])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["-S", "-m", "bench"], 2, r"\Askipbench: 'yaml' is not installed in this Python; call make setup and .*\n\Z"),
+        (["-c", f"{HIDE}['bench.cli.verbs'] = None; {START}"], 1, r"(?s)\ATraceback.*bench\.cli\.verbs"),
+        (["-c", f"{HIDE}['yaml.nodes'] = None; {START}"], 1, r"(?s)\ATraceback.*yaml\.nodes"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_one_line_and_a_broken_one_a_traceback(words, code, said):
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code and re.search(said, done.stderr), done.stderr
 
 
 REST = {

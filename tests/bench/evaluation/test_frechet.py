@@ -1,5 +1,6 @@
 """The Frechet distance: known answers, torch-fidelity's own, and a cache that is keyed by digests."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
+import tqdm
 from PIL import Image
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
@@ -87,6 +89,14 @@ def test_the_kernel_distance_is_the_unbiased_mmd_of_the_features_kept(real, extr
     assert len(x) == 512 and frechet.kernel_distance(a, b) == pytest.approx(expected, rel=1e-9)
     halves = [statistics([half], extractor) for half in (real[::2], real[1::2])]
     assert abs(frechet.kernel_distance(*halves)) < 0.01 * frechet.kernel_distance(a, b)
+
+
+def test_a_bar_that_cannot_start_its_thread_is_not_spoken_of(real, extractor, monkeypatch, recwarn):
+    monkeypatch.setattr(tqdm.tqdm, "monitor", None)
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 10)
+    monkeypatch.setattr(tqdm.std, "TMonitor", lambda *_: 1 / 0)
+    one = statistics([real[:128]], extractor)
+    assert math.isfinite(frechet.kernel_distance(one, one)) and tqdm.tqdm.monitor_interval == 0 and not recwarn.list
 
 
 def test_no_more_features_are_kept_than_the_kernel_distance_needs(real, extractor, monkeypatch):

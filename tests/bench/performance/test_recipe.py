@@ -1,6 +1,7 @@
 """The rule for recipes: what is steady, what is fastest, and the study that measures it."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -58,3 +59,4 @@ def test_the_study_trains_the_baseline_alone_on_seeds_of_its_own(tmp_path, data,
     said = capsys.readouterr().out
     assert len(list((tmp_path / "runs" / "tiny-recipe").glob("*/result.json"))) == 7
     assert code == int("broken" in said) and said.count("digits/uvit-xs") == 4
+    assert len(re.findall(r" -?\d\.\d{3} +\d+\.\d{3} +(?:yes|no) ", said)) == 3  # 0.950 is told from 0.949

@@ -185,7 +185,7 @@ def test_what_is_written_is_read_the_same_again(tmp_path):
         ),
         (
             {"evaluation": {"count": 4, "samples": 64, "sampler": "dpmpp-2m", "steps": 2, "extractor": "small-conv"}},
-            "evaluation.samples: 64 are not more than the 64 dimensions of small-conv",
+            "evaluation.samples: 64 are not more than the 64 dimensions of small-conv; give at least 65",
         ),
         (
             {"cells": [{"dataset": "shapes", "backbone": "uvit-xs"}]},
