@@ -59,8 +59,9 @@ def _skip_dit(model: DiT) -> Iterator[tuple[str, str]]:
     """(our name, Skip-DiT's key) of linear layers and norms at the joins."""
     for name in model.scaling.state_dict():
         part, which, *rest = name.split(".")
-        key = f"skip_{part}.{len(model.long_skips) - 1 - int(which)}" if part in ("linears", "norms") else name
-        yield f"scaling.{name}", ".".join([key, *["linear"] * (part == "linears"), *rest])
+        if part in ("linears", "norms"):
+            key = f"skip_{part}.{len(model.long_skips) - 1 - int(which)}"
+            yield f"scaling.{name}", ".".join([key, *["linear"] * (part == "linears"), *rest])
 
 
 # Convolutional UNets: pairs of modules (ours, theirs), and the names in a residual block, ours and the two families'.

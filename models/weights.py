@@ -21,7 +21,7 @@ from models.zoo import build, config
 MOST = 10  # keys or shapes that an error lists
 HINTS = {  # for keys that tell of another method
     "se.": "se.* is for the methods learnable and learnable_per_skip",
-    "skip_linears.": "skip_* is for the method norm_cat",
+    "skip_": "skip_* is for the method norm_cat",
     "scaling.linears.": "a DiT without long skips is for the method plain",
 }
 

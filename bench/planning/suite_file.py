@@ -50,7 +50,10 @@ def with_arms(suite: SuiteFile, arms: Iterable[str]) -> SuiteFile:
         raise BadInput(f"--arm: {error}") from None
     if own := set(added) & {label(arm) for arm in suite.arms}:
         raise BadInput(f"--arm: {min(own)!r} is an arm of {suite.name} already; leave it out")
-    return suite.model_copy(update={"arms": [*suite.arms, *added]})
+    whole = suite.model_copy(update={"arms": [*suite.arms, *added]})
+    for fault in _faults(whole):
+        raise BadInput(f"--arm: {fault}")
+    return whole
 
 
 def read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:

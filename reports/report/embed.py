@@ -8,7 +8,8 @@ A file says what it wants by a pair of comments; what lies between them is made:
     <!-- table quick speedup -->              <!-- figure quick curves-digits-uvit-xs docs/curves.svg -->
     <!-- end -->                              <!-- end -->
 
-and by <!-- board quick --> the leaderboard's table.
+and by <!-- board quick --> the leaderboard's table. Suites that a comma joins make one table; SUITE@ARM compares with
+that arm.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from reports.records.suite_records import read
+from reports.records.suite_records import read, with_baseline
 from reports.report import reference
 from reports.report.build import build
 from reports.report.figures import figures
 from reports.report.leaderboard import board
 from reports.report.output import unfinished
-from reports.report.sections import put, table
+from reports.report.sections import Table, put, table
 from reports.report.tree import Report
 
 WANTED = re.compile(
-    r"(?P<head><!-- (?P<kind>table|figure|board) (?P<suite>[\w.-]+)"
+    r"(?P<head><!-- (?P<kind>table|figure|board) (?P<suite>[\w.@,-]+)"
     r"(?: (?P<name>[\w.-]+))?(?: (?P<path>[\w./-]+))? -->\n)"
     r".*?(?P<end><!-- end -->)",
     re.DOTALL,
@@ -40,9 +42,14 @@ WIDEST = 110  # characters of an embedded table
 
 
 def latest(suite: str, root: Path | None) -> Report:
-    """The reference of a suite, made again from its sweep under `root` if that is complete; ValueError without one."""
-    if root and (root / suite / "suite.json").is_file() and not unfinished(root, suite):
-        reference.save(build(read(root, suite)))
+    """The reference of a suite, made again from its sweep under `root` if that is complete; ValueError without one.
+
+    suite: skip-dit@none is the suite skip-dit with its arms compared with none.
+    """
+    name, _, baseline = suite.partition("@")
+    if root and (root / name / "suite.json").is_file() and not unfinished(root, name):
+        records = with_baseline(read(root, name), baseline or None)
+        reference.save(build(records, own_baseline=not baseline), suite)
     if (found := reference.load(suite)) is None:
         where = f"no reference in {reference.FOLDER}; complete its runs and call: make tables"
         raise ValueError(f"suite: {suite!r} has {where}")
@@ -56,7 +63,7 @@ def renew(text: str, home: Path, source: Callable[[str], Report]) -> tuple[str, 
     def make(match: re.Match[str]) -> str:
         name, path = match["name"], match["path"]
         if match["kind"] != "figure":
-            one = table(source(match["suite"]), name) if match["kind"] == "table" else board(match["suite"])
+            one = board(match["suite"]) if match["kind"] == "board" else joined(match["suite"].split(","), name, source)
             made = f"{one.markdown()}\n{one.caption}"
             if (width := max(map(len, one.markdown().splitlines()), default=0)) > WIDEST:
                 what = f"{one.name!r} of {match['suite']} is {width} characters wide, more than {WIDEST}"
@@ -70,6 +77,15 @@ def renew(text: str, home: Path, source: Callable[[str], Report]) -> tuple[str, 
         return f"{match['head']}\n{made}\n\n{match['end']}"
 
     return WANTED.sub(make, text), files
+
+
+def joined(suites: Sequence[str], name: str, source: Callable[[str], Report]) -> Table:
+    """One table of several suites: the rows of one below those of the other; ValueError if their columns differ."""
+    first, *others = (table(source(suite), name) for suite in suites)
+    for other in others:
+        if other.header != first.header:
+            raise ValueError(f"table: {name!r} has other columns in {suites[0]} than in another of {', '.join(suites)}")
+    return replace(first, rows=[row for one in (first, *others) for row in one.rows])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

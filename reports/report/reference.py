@@ -26,9 +26,9 @@ def load(suite: str) -> Report | None:
     return decode(path) if path.is_file() else None
 
 
-def save(report: Report) -> Path:
-    """Make a report the reference of its suite."""
-    put(path := FOLDER / f"{report.suite}.json", encode(report))
+def save(report: Report, name: str = "") -> Path:
+    """Make a report the reference of its suite, or of another name."""
+    put(path := FOLDER / f"{name or report.suite}.json", encode(report))
     return path
 
 

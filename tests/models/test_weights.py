@@ -95,6 +95,10 @@ def test_a_dit_that_predicts_a_variance_too(tmp_path, skips):
     )
     with pytest.raises(ValueError, match=hint.replace("* ", ".*")):
         weights.import_weights(own, "dit-xs-class", other, out)
+    if skips:
+        for other in ("none", "learnable(r=4)"):
+            with pytest.raises(ValueError, match=r"skip_\* is for the method norm_cat"):
+                weights.import_weights(own, "dit-xs-class", other, out)
 
 
 @torch.no_grad()

@@ -60,6 +60,7 @@ def test_the_verdict_is_said_and_the_runs_are_listed(trained, capsys):
     [
         ("nothing", "--arm: method 'nothing' is unknown; choose from none, "),
         ("constant(kappa=2)", "--arm: constant: "),
+        ("plain", "does not fit uvit-xs: plain: "),
         ("learnable(r=4)", "--arm: 'learnable(r=4)' is an arm of tiny already; leave it out"),
     ],
 )

@@ -33,7 +33,7 @@ import miniatures
 SUITES = {name: load(name) for name in ("small", "paper", "skip-dit-imagenet")}
 CELLS = [(name, cell.name, "learnable") for name in ("small", "paper") for cell in SUITES[name].cells]
 CELLS += [("small", cell, arm) for _, cell, _ in CELLS[:2] for arm in SUITES["small"].arms if arm != "learnable"]
-CELLS += [("skip-dit-imagenet", "imagenet256/dit-s-2", "learnable")]
+CELLS += [("skip-dit-imagenet", "imagenet256/dit-s-2", arm) for arm in ("plain", "norm_cat")]
 STEPS = {"small": 2, "paper": 4, "skip-dit-imagenet": 3}
 
 
