@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.utils import save_image
 
 from bench.diffusion import schedules
@@ -167,6 +168,15 @@ class Evaluator(ImageSampler):
         finite, pixels = bool(x.isfinite().all()), frechet.to_uint8(x.nan_to_num(0.0))
         seconds = time.perf_counter() - began  # to_uint8 has waited for the device
         return [extractor(pixels) for extractor in self.extractors] if finite else none, pixels, seconds
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Of uint8 images (N, C, H, W) above 32 pixels a side the first 16, averaged down to 64 pixels: what a run keeps at
+    every evaluation stays small."""
+    side = images.shape[-1]
+    if side <= 32:
+        return images
+    return functional.adaptive_avg_pool2d(images[:16].float(), min(side, 64)).round().to(torch.uint8)
 
 
 def save_grid(path: Path, images: Tensor) -> None:

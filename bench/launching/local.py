@@ -26,6 +26,7 @@ from bench.launching.sweep_folder import SweepFolder
 from bench.planning.plan import plan, select, with_pilots
 from bench.planning.suite import SuiteFile
 from bench.planning.suite_file import with_arms
+from bench.runs import checkpoint
 from bench.runs.run_spec import Run
 from datasets.parallel import cores, leave_with_parent
 from reports.records.event_log import read_events
@@ -50,12 +51,13 @@ def run(
         own, suite = suite, with_arms(suite, [*SweepFolder(root, suite.name).added_arms(), *arms])
     everything = plan(suite)
     wanted = with_pilots(everything, select(everything, only))
-    slots = devices(suite, workers) if suite.device == "cuda" else None
     if arms:
         prepare(own, plan(own), [], root, data)
     prepare(suite, everything, wanted, root, data, WITH_ARMS if arms else OWN)
     for one in wanted:
         one.folder(root).forget_failure()
+    over = all(one.folder(root).is_done() for one in wanted)
+    slots = devices(suite, workers) if not over and suite.device == "cuda" else None
     count = len(slots) if slots else workers or default_workers(suite)
     coordinator = Coordinator(everything, root, data, count, slots, listing=WITH_ARMS if arms else OWN)
     coordinator.looks.refresh()
@@ -103,23 +105,26 @@ def prepare(
         folder = one.folder(root)
         if folder.config.is_file():
             folder.ensure_config(one.config)
-        if folder.events.is_file() and not folder.is_done():
+        if folder.is_done():
+            checkpoint.drop_after(folder.checkpoints)  # it may have been killed before it did so
+        elif folder.events.is_file():
             read_events(folder.path, live=True)
     sweep.publish(suite, everything, listing)
 
 
 def default_workers(suite: SuiteFile) -> int:
     """As many as fit into the usable cores."""
-    return max(1, cores() // (suite.threads * suite.processes))
+    return max(1, cores() // max(one.threads * one.processes for one in map(suite.of, suite.cells)))
 
 
 def devices(suite: SuiteFile, workers: int | None) -> list[str]:
     """The GPUs of each worker, of those that CUDA_VISIBLE_DEVICES leaves to us. BadInput if there are too few."""
     import torch
 
-    each, given = suite.processes, os.environ.get("CUDA_VISIBLE_DEVICES")
-    visible = given.split(",") if given is not None else [str(index) for index in range(torch.cuda.device_count())]
-    visible = [name for name in visible if name] if torch.cuda.is_available() else []
+    each, given = max(suite.of(cell).processes for cell in suite.cells), os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0  # of those that the variable names
+    names = given.split(",") if given is not None else map(str, range(there))
+    visible = [name.strip() for name in names if name.strip()][:there]
     most = len(visible) // each
     if (workers or 1) > most:
         told = f"{suite.name} trains on cuda, runs at a time: {workers or 1}, GPUs of each: {each}"

@@ -127,14 +127,23 @@ def _limit(text: str) -> float:
     return math.inf
 
 
+def _marker(folder: Path, stack: ExitStack) -> str:
+    """A file that is written into a folder; where that may only be read, something that lies in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return stack.enter_context(tempfile.NamedTemporaryFile(dir=folder.resolve(), prefix=".shared.")).name
+    except OSError:
+        if not (there := sorted(folder.resolve().glob("*"))):
+            raise
+        return str(there[0])
+
+
 def check_shared(folders: dict[str, Path], options: list[str]) -> None:
     """BadInput if a node that is free at once does not see what is written into the folders, named by their options."""
     with ExitStack() as stack:
         markers = []
         for folder in folders.values():
-            folder.mkdir(parents=True, exist_ok=True)
-            seen = folder.resolve()
-            markers.append(stack.enter_context(tempfile.NamedTemporaryFile(dir=seen, prefix=".shared.")).name)
+            markers.append(_marker(folder, stack))
         command = ["srun", *options, "--immediate=10", "--nodes=1", "--ntasks=1", "--time=1", "--chdir=/", "--quiet"]
         words = _ours(ask(*command, f"--job-name={PREFIX}check", "sh", "-c", LOOK, "sh", *markers, wait=40))
     if len(words) != len(markers):

@@ -12,6 +12,7 @@ import torch
 import datasets
 import models
 from bench.errors import unknown
+from bench.runs import checkpoint
 from bench.runs.run_spec import Run
 
 TRAINING = 3  # a backward pass costs two forward passes
@@ -24,8 +25,9 @@ PEAKS = {
 SHARE = 0.35  # of the peak, assumed
 PLAIN_GPU = 1e14  # FLOP/s, assumed where no chip is named
 STATE, EMA = 16, 4  # bytes a parameter in a checkpoint (weights, EMA, two moments of Adam), and in what is kept
-CHECKPOINTS = 2  # kept while a run is under way
-FOLDER = 300_000  # bytes of a run's log, samples and result, about
+CHECKPOINTS = checkpoint.KEEP + 1  # while a run saves the next one
+FOLDER = 150_000  # bytes of a run's log and result, about
+GRID = 3 * 64 * 32 * 32  # of the samples that an evaluation keeps, at most
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,12 @@ class Cost:
     params: int
     flops: int
     seconds: float
+    evaluations: int
 
     @property
     def kept(self) -> int:
         """Bytes of its folder when it is done."""
-        return EMA * self.params + FOLDER
+        return EMA * self.params + FOLDER + GRID * self.evaluations
 
     @property
     def under_way(self) -> int:
@@ -82,7 +85,7 @@ def of(run: Run, on: Gpu | None) -> Cost:
     forward = flops / on.flops if on else _forward_seconds(model, shape, spec.batch, spec.threads)
     sampled = spec.evaluation.samples * spec.evaluation.network_evaluations * evaluations(run)
     params = sum(p.numel() for p in model.parameters())
-    return Cost(params, flops, forward * (TRAINING * spec.budget + sampled))
+    return Cost(params, flops, forward * (TRAINING * spec.budget + sampled), len(spec.evaluation.images))
 
 
 def evaluations(run: Run) -> int:

@@ -74,6 +74,8 @@ def _faults(suite: SuiteFile) -> Iterator[str]:
     for i, cell in enumerate(suite.cells):
         training, where = suite.of(cell), f"cells[{i}]"
         evaluation = training.evaluation
+        if training.device != suite.device:
+            yield f"{where}.device: {training.device} is not the suite's {suite.device}; give it to the suite alone"
         extractors = [("extractor", evaluation.extractor)]
         extractors += [(f"beside[{k}]", name) for k, name in enumerate(evaluation.beside)]
         for field, value, choices in (

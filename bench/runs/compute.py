@@ -20,7 +20,8 @@ def set_up(spec: RunSpec) -> torch.device:
     torch.backends.cudnn.allow_tf32 = spec.tf32
     torch.backends.cudnn.benchmark = spec.cudnn_benchmark
     for kernel, name in {"flash": "flash", "efficient": "mem_efficient", "math": "math", "cudnn": "cudnn"}.items():
-        getattr(torch.backends.cuda, f"enable_{name}_sdp")(spec.attention in ("auto", "fp32", kernel))
+        chosen = spec.device == "cpu" or spec.attention in ("auto", "fp32", kernel)  # a CPU has kernels of its own
+        getattr(torch.backends.cuda, f"enable_{name}_sdp")(chosen)
     return torch.device(spec.device)
 
 

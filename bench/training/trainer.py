@@ -22,7 +22,7 @@ from bench.diffusion import schedules
 from bench.diffusion.batches import Batch, Batches
 from bench.diffusion.loader import THREADS, Loader
 from bench.diffusion.random_streams import RandomStreams
-from bench.evaluation.evaluator import Evaluator, Measured, save_grid
+from bench.evaluation.evaluator import Evaluator, Measured, save_grid, thumbnails
 from bench.runs import checkpoint, compute, distributed
 from bench.runs.run_spec import Run, RunSpec
 from bench.training import environment
@@ -196,6 +196,8 @@ class Trainer:
         at = {*spec.evaluation.images, *self.planned_saves, spec.budget}
         steps = READ_EVERY[self.device.type]
         at |= {(self.images // every + 1) * every for every in (logged, steps * batch)}
+        if self.probes:  # a step is probed once the losses before it are known to be finite
+            at |= {images - after for images in self.probes.points for after in (0, batch)}
         return min(images for images in at if images > self.images)
 
     def read_losses(self) -> bool:
@@ -308,7 +310,7 @@ class Trainer:
         measured = self._measure()
         if distributed.rank():
             return
-        save_grid(self.folder.sample(self.images), measured.grid)
+        save_grid(self.folder.sample(self.images), thumbnails(measured.grid))
         taken = {"eval_seconds": time.perf_counter() - began, "sample_seconds": measured.sample_seconds}
         taken |= {"seconds": self.seconds, "feature_seconds": measured.feature_seconds}
         settings = {"nfe": self.spec.evaluation.network_evaluations, "samples": self.spec.evaluation.samples}

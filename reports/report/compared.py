@@ -14,6 +14,7 @@ from reports.analysis.comparisons import Comparison, Interval, compare, ratio
 from reports.analysis.curves import TIE, Array, Curve
 from reports.analysis.planning import ALPHA, half_width, standard_error
 from reports.records.event_log import number
+from reports.records.reading import PLACE
 from reports.records.suite_records import Listed, Records, Result, Role, parse
 from reports.report.tree import CLAIMED, FLOOR, NULL, Arm, Failure, Pool, Spread
 
@@ -96,7 +97,9 @@ def _arm(arm: Arm, base: list[Result], other: list[Result]) -> Arm:
 
     sides = [[one.baseline for one in result.pairs], [one.arm for one in result.pairs]]
     images = [math.exp(np.mean(side)) if pairs else math.nan for side in sides]
-    alike = all(len({name for run in pair for name in run.computed_with("device_name")}) == 1 for pair in pairs)
+    alike = all(
+        len({value for run in pair for value in run.computed_with(key)}) == 1 for pair in pairs for key in PLACE
+    )
     seconds, flops = axis(pace) if alike else Interval(), axis(lambda run: number(run.start.get("flops")))
     return replace(arm, images=(images[0], images[1]), seconds=seconds, flops=flops)
 

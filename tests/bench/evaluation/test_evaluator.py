@@ -10,8 +10,8 @@ from PIL import Image
 import datasets
 import models
 from bench.diffusion import schedules
-from bench.evaluation.evaluator import Evaluator, conditions, save_grid
-from bench.planning import suite_file
+from bench.evaluation.evaluator import Evaluator, conditions, save_grid, thumbnails
+from bench.planning import costs, suite_file
 from bench.planning.plan import plan
 from bench.runs.run_spec import Diffusion
 from bench.training.warning import Leaving
@@ -143,3 +143,12 @@ def test_a_grid_shows_the_images_as_they_are(tmp_path):
     shown = np.asarray(Image.open(tmp_path / "new" / "grid.png"))
     assert shown.shape == (49, 49, 3) and (shown[0] == 255).all()
     assert (shown[7:12, 1:6] == images[8].permute(1, 2, 0).numpy()).all()  # the ninth begins the second row
+
+
+@pytest.mark.parametrize(("side", "kept"), [(8, (64, 8)), (32, (64, 32)), (64, (16, 64)), (256, (16, 64))])
+def test_what_is_kept_of_large_samples_is_small(side, kept):
+    """30 evaluations of 108 runs at 256 pixels would take 23 GB."""
+    images = torch.full((64, 3, side, side), 77, dtype=torch.uint8)
+    small = thumbnails(images)
+    assert (len(small), small.shape[-1]) == kept and small.dtype == torch.uint8 and (small == 77).all()
+    assert small.numel() <= costs.GRID

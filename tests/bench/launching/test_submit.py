@@ -4,6 +4,7 @@ What a sweep of a thousand runs costs, and what a sick site does. The real thing
 """
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -169,6 +170,7 @@ def test_local_jobs_of_a_cuda_suite_have_gpus_of_their_own(tiny, tmp_path, data,
     monkeypatch.setattr(submitit, "AutoExecutor", Executor)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     words = ["--cluster", "local", "--root", str(tmp_path / "runs"), "--data", str(data), "--jobs", "2"]
     assert cli.main(["submit", tiny(device="cuda", processes=2), *words]) == 0
     assert cli.main(["submit", tiny("cores"), *words]) == 0
@@ -378,6 +380,20 @@ def test_a_root_that_slurm_would_read_as_a_pattern(tiny, site, submitted, tmp_pa
 def test_data_that_the_nodes_do_not_share(tiny, site, submitted, data):
     answer(site, "srun", 'echo "skipbench|seen"; echo "skipbench|unseen"')
     assert f"--data: {str(data)!r} is not shared" in submitted(tiny(), "--time", "10", code=2)
+
+
+def test_data_that_may_only_be_read(tiny, site, submitted, data, monkeypatch):
+    """What lies in the folder is looked for instead."""
+    plain = slurm.tempfile.NamedTemporaryFile
+
+    def refusing(dir, **more):
+        if dir == data.resolve():
+            raise OSError(errno.EROFS, "Read-only file system")
+        return plain(dir=dir, **more)
+
+    monkeypatch.setattr(slurm.tempfile, "NamedTemporaryFile", refusing)
+    answer(site, "srun", 'echo "skipbench|seen"; echo "skipbench|seen"')
+    assert "report: job" in submitted(tiny(), "--time", "10")
 
 
 # Profiles and --set ------------------------------------------------------------------------------------------------------

@@ -387,14 +387,15 @@ def test_seconds_and_flops_follow_the_pace_of_the_runs(tmp_path):
     assert math.isnan(other.seconds.value) and other.flops == one.flops and other.result.speedup == one.result.speedup
 
 
-def test_seconds_of_a_run_that_went_on_elsewhere_are_on_no_axis(tmp_path):
+@pytest.mark.parametrize("moved", [{"device_name": ["A CPU", "Another CPU"]}, {"processes": [1, 4]}])
+def test_seconds_of_a_run_that_went_on_elsewhere_are_on_no_axis(tmp_path, moved):
+    """Nor those of a run that more devices computed."""
     folder = synthetic.suite(tmp_path, {"constant": 1.2}, cells=ONE)
-    moved = {"device_name": ["A CPU", "Another CPU"], "processes": [1, 4]}
     for method in ("none", "constant"):
         synthetic.change(synthetic.find(folder, method, 3), lambda r: r.update(computed=moved))
     report = build(read(tmp_path, "s"))
     assert math.isnan(arm(report).seconds.value) and arm(report).result.n == 6
-    assert any("processes differs within" in note.text for note in report.notes)
+    assert any("processes differs within" in note.text for note in report.notes) == ("processes" in moved)
 
 
 def test_load_has_a_row_per_run(tmp_path):
