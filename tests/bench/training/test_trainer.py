@@ -330,12 +330,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_curve(planned, tmp
 
 
 def test_a_run_that_is_done_keeps_its_ema_alone(planned, tmp_path, data, undisturbed, kept, monkeypatch):
-    monkeypatch.setattr(checkpoint, "drop_after", kept)
     run = planned[3]
+    ema = last_state(undisturbed(run), run)["ema"]
+    monkeypatch.setattr(checkpoint, "drop_after", kept)
     train_run(run, tmp_path, data)
     folder = run.folder(tmp_path)
     assert [path.name for path in folder.checkpoints.iterdir()] == ["ema.safetensors"]
-    ema = last_state(undisturbed(run), run)["ema"]
     assert same(load_file(folder.weights), ema) and folder.state() is State.COMPLETE
 
 
