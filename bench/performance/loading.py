@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import tempfile
 import time
+import timeit
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import datasets
 from bench.cli.console import console, table
@@ -64,12 +66,12 @@ def show(data: Path, steps: int) -> None:
                 dataset = datasets.get(case.dataset)
                 write_store(root, dataset, ROWS // 8 if dataset.context else ROWS)
             batch, found = measure(case, root, steps)
-            told = (f"{found.images:,.0f}", f"{found.seconds * 1e3:.1f}", f"{case.step * 1e3:.0f} ms")
+            told = (f"{found.images:,.0f}", f"{found.seconds * 1e3:.2f}", f"{case.step * 1e3:.0f} ms")
             lines.add_row(case.dataset, source, f"{batch:,}", f"{case.ranks}", *told, f"{found.waiting:.2%}")
     console().print(lines)
     threads = THREADS["cuda"]
     print(
-        f"one rank of so many, which gathers its slice of {steps} batches: {threads} threads, ms a batch of one of them"
+        f"one rank of so many, which gathers its slice of {steps} batches: {threads} threads, median ms a batch of one"
     )
 
 
@@ -93,8 +95,5 @@ def measure(case: Case, root: Path, steps: int) -> tuple[int, Reading]:
         waited += time.perf_counter() - began
         assert rows
     loader.close()
-    began = time.perf_counter()
-    for _ in range(steps):
-        batches.rows(next(positions), 0, case.ranks)
-    seconds = (time.perf_counter() - began) / steps
-    return spec.batch, Reading(images, seconds, waited / (waited + steps * case.step))
+    slices = timeit.repeat(lambda: batches.rows(next(positions), 0, case.ranks), number=1, repeat=steps)
+    return spec.batch, Reading(images, median(slices), waited / (waited + steps * case.step))
