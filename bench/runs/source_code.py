@@ -12,7 +12,7 @@ from reports.records.files import read_json
 
 TREE = Path(__file__).parents[2]
 PACKAGES = ("bench", "models", "datasets", "reports")
-KINDS = (".py", ".yaml", ".css", ".html", ".md", ".json")
+KINDS = (".py", ".yaml", ".css", ".html", ".md", ".json", ".safetensors")
 GIT = "git.json"  # in a snapshot: the state of the checkout that it was taken from
 
 
