@@ -40,17 +40,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run: parameters, forward FLOPs per image, seconds on one core or GPU, bytes kept and more meanwhile."""
+    """Of one run: parameters, forward FLOPs per image, seconds on one core or GPU, bytes of sample grids."""
 
     params: int
     flops: int
     seconds: float
-    evaluations: int
+    grids: int
 
     @property
     def kept(self) -> int:
         """Bytes of its folder when it is done."""
-        return EMA * self.params + FOLDER + GRID * self.evaluations
+        return EMA * self.params + FOLDER + self.grids
 
     @property
     def under_way(self) -> int:
@@ -85,7 +85,8 @@ def of(run: Run, on: Gpu | None) -> Cost:
     forward = flops / on.flops if on else _forward_seconds(model, shape, spec.batch, spec.threads)
     sampled = spec.evaluation.samples * spec.evaluation.network_evaluations * evaluations(run)
     params = sum(p.numel() for p in model.parameters())
-    return Cost(params, flops, forward * (TRAINING * spec.budget + sampled), len(spec.evaluation.images))
+    grids = min(GRID, 3 * 64 * shape[1] * shape[2]) * len(spec.evaluation.images)
+    return Cost(params, flops, forward * (TRAINING * spec.budget + sampled), grids)
 
 
 def evaluations(run: Run) -> int:
