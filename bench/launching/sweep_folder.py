@@ -20,15 +20,18 @@ from reports.analysis import bands
 from reports.records.files import read_json, write_json
 from reports.records.lease import Held, Lease
 from reports.records.reading import PROTOCOL
+from reports.records.run_folder import RunFolder
 from reports.records.suite_records import (
+    ANOTHER,
     OWN,
     WITH_ARMS,
     CellRecord,
     Listed,
     SeedsRecord,
     SuiteRecord,
+    pilots_of,
     read_bands,
-    read_looks,
+    read_frozen,
     read_suite,
     widest,
 )
@@ -74,7 +77,8 @@ class SweepFolder:
         return [arm for arm in more if arm not in own]
 
     def publish(self, suite: SuiteFile, runs: list[Run], listing: str = OWN) -> None:
-        """Write suite.json. BadInput if seeds or looks changed after a run has begun: it would choose the result."""
+        """Write suite.json. BadInput if seeds or looks changed after a run has begun, or what pilots compute after the
+        bands were frozen from them: it would choose the result."""
         found = {key: [run.spec.seed for run in runs if run.role == role] for key, role in SEEDS.items()}
         seeds = SeedsRecord(**{key: tuple(dict.fromkeys(those)) for key, those in found.items()})
         if self.suite.is_file() and any(self.path.glob("*/events.jsonl")):
@@ -87,6 +91,11 @@ class SweepFolder:
                         f"{self.path} were started; {name.partition('.')[0]} never change after the first: "
                         "use another suite name"
                     )
+        if gone := pilots_of(read_bands(self.protocol)) - {run.id for run in runs}:
+            what = self._changed(min(gone), runs)
+            raise BadInput(
+                f"{suite.path}: {what}, with which the target bands in {self.protocol} were frozen; {ANOTHER}"
+            )
         specs = [run.spec for run in runs]
         cells = [CellRecord(spec.dataset, spec.backbone, spec.budget, tuple(spec.evaluation.images)) for spec in specs]
         listed = [
@@ -102,6 +111,16 @@ class SweepFolder:
             "runs": tuple(listed),
         }
         write_json(self.path / listing, asdict(SuiteRecord(PROTOCOL, suite.name, seeds=seeds, **content)))
+
+    def _changed(self, pilot: str, runs: list[Run]) -> str:
+        """What a suite's plan says of a pilot that is not in it, by the first key that differs."""
+        config = RunFolder(self.path / pilot).config
+        before = read_json(config)["spec"] if config.is_file() else {}
+        for run in runs:
+            same = (run.spec.dataset, run.spec.backbone, run.spec.seed)
+            if run.role == "pilot" and same == tuple(map(before.get, ("dataset", "backbone", "seed"))):
+                return _difference(before, run.spec.model_dump(mode="json"))
+        return f"pilots: the plan lacks {pilot}"
 
     def freeze(self, everything: Iterable[Run]) -> bool:
         """Whether comparisons may start: bands and looks are frozen, now if all pilots are done, or there are none."""
@@ -121,13 +140,16 @@ class SweepFolder:
                         write_json(self.protocol, bands.derive(results, looks))
             except Held:  # another process freezes them: the next look finds them
                 return self.protocol.is_file()
-        recorded = {run for band in read_bands(self.protocol).values() for run in band["pilots"]}
-        if strangers := recorded ^ pilots.keys():
-            raise BadInput(
-                f"{self.protocol}: was frozen from other pilots than the suite's (first difference: {min(strangers)}); "
-                "a changed configuration needs another suite name or another --root"
-            )
-        if (frozen := read_looks(self.protocol)) != looks:
-            told = f"was frozen with looks {list(frozen)}, the suite has {list(looks)}"
-            raise BadInput(f"{self.protocol}: {told}; looks never change: use another suite name or another --root")
+        frozen = read_frozen(self.protocol, pilots.keys(), looks, "the suite")
+        if left := pilots.keys() - pilots_of(frozen):
+            raise BadInput(f"{self.protocol}: pilots: {min(left)} is none of those that it was frozen from; {ANOTHER}")
         return True
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any], within: str = "") -> str:
+    """The first key whose value differs, and both values."""
+    key = next(key for key in {**now, **before} if now.get(key) != before.get(key))
+    new, old = now.get(key), before.get(key)
+    if isinstance(new, dict) and isinstance(old, dict):
+        return _difference(old, new, f"{within}{key}.")
+    return f"{within}{key}: {new!r} differs from {old!r}"

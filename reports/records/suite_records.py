@@ -8,6 +8,7 @@ Works on folders copied from anywhere.
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -20,6 +21,7 @@ from reports.records.reading import PROTOCOL, summarize
 from reports.records.run_folder import RunFolder
 
 GO_ON = "move the folder away or use another --root, then run the suite again"
+ANOTHER = "a changed recipe needs another suite name or another --root"
 OWN, WITH_ARMS = "suite.json", "arms.json"  # which lists what: the suite, and the suite with added arms
 Kind = TypeVar("Kind")
 Role = Literal["pilot", "paired", "null", "floor", "tuning"]
@@ -202,10 +204,8 @@ def widest(root: Path | str, suite: str) -> str:
 def read(root: Path | str, suite: str, listing: str = OWN) -> Records:
     """Read a whole suite, its runs too; ValueError, one line, as `read_suite`."""
     folder, whole = Path(root) / suite, read_suite(root, suite, listing)
-    frozen = read_bands(folder / "protocol.json")
-    if frozen and (looks := read_looks(folder / "protocol.json")) != whole.looks:
-        told = f"looks: {list(looks)} differ from those of {listing}, {list(whole.looks)}"
-        raise ValueError(f"{folder / 'protocol.json'}: {told}; looks never change: use another suite name")
+    pilots = [run.run for run in whole.runs if run.role == "pilot"]
+    frozen = read_frozen(folder / "protocol.json", pilots, whole.looks, listing)
     results = {run.run: result for run in whole.runs if (result := read_result(RunFolder(folder / run.run), run))}
     return Records(Path(root), whole, frozen, results, listing)
 
@@ -248,9 +248,23 @@ def read_bands(path: Path) -> dict[str, dict[str, Any]]:
     return cells
 
 
-def read_looks(path: Path) -> tuple[int, ...]:
-    """The looks that are frozen in protocol.json at `path`; empty for a suite without."""
-    return parse(tuple[int, ...], versioned(path, "version").get("looks", ()), f"{path}: looks")
+def pilots_of(bands: dict[str, dict[str, Any]]) -> set[str]:
+    """The runs that frozen bands rest on."""
+    return {run for band in bands.values() for run in band["pilots"]}
+
+
+def read_frozen(path: Path, pilots: Collection[str], looks: tuple[int, ...], where: str) -> dict[str, dict[str, Any]]:
+    """The bands in protocol.json at `path`; ValueError, one line, if they rest on other pilots than those that `where`
+    lists, or were frozen with other looks."""
+    bands = read_bands(path)
+    if strangers := pilots_of(bands).difference(pilots):
+        told = f"the target bands were frozen from other pilots than those of {where}, {min(strangers)} among them"
+        raise ValueError(f"{path}: pilots: {told}; {ANOTHER}")
+    found = parse(tuple[int, ...], versioned(path, "version").get("looks", ()), f"{path}: looks") if bands else looks
+    if found != looks:
+        told = f"{list(found)} differ from those of {where}, {list(looks)}"
+        raise ValueError(f"{path}: looks: {told}; {ANOTHER}")
+    return bands
 
 
 def read_result(folder: RunFolder, listed: Listed) -> Result | None:

@@ -6,6 +6,7 @@ import functools
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_suite import TINY
 
 from bench.errors import BadInput
 from bench.launching import process
@@ -25,7 +27,7 @@ from bench.planning import suite_file
 from bench.planning.plan import plan, select
 from bench.runs.run_spec import Run
 from bench.training.trainer import Trainer
-from reports.records.files import read_json
+from reports.records.files import read_json, write_json
 from reports.records.lease import process_id
 from reports.records.run_folder import State
 
@@ -141,8 +143,34 @@ def test_targets_of_other_pilots_are_refused(tiny, tmp_path, data):
     train(path, tmp_path, data, "role=pilot")
     sweep = SweepFolder(tmp_path, "tiny")
     assert sweep.freeze(runs_of(path))
-    with pytest.raises(BadInput, match="frozen from other pilots"):
+    with pytest.raises(ValueError, match="pilots: the target bands were frozen from other pilots"):
         sweep.freeze(runs_of(tiny(budget=640)))
+
+
+def test_a_recipe_that_changes_after_the_bands_were_frozen_is_refused(tiny, tmp_path, data):
+    """Before anything is written; other arms, and further cells, leave the pilots of the bands what they are."""
+    suite = suite_file.load(tiny(budget=320))
+    sweep, everything = SweepFolder(tmp_path, "tiny"), plan(suite)
+    sweep.publish(suite, everything)
+    for run in everything:
+        if run.role == "pilot":
+            write_json(run.folder(tmp_path).config, run.config)
+    pilots = [run.id for run in everything if run.role == "pilot"]
+    write_json(sweep.protocol, {"version": 2, "cells": {"digits/uvit-xs": {"pilots": pilots}}})
+    listing = sweep.suite.read_bytes()
+    for changes, field in (
+        ({"budget": 640}, "budget: 640 differs from 320, with which the target bands in "),
+        ({"optimizer": TINY["optimizer"] | {"lr": 2e-3}}, "optimizer.lr: 0.002 differs from 0.001, "),
+        ({"cells": [{"dataset": "digits", "backbone": "unet-xs"}]}, "pilots: the plan lacks digits-uvit-xs-none-s100"),
+    ):
+        other = suite_file.load(tiny(**{"budget": 320} | changes))
+        with pytest.raises(BadInput, match=re.escape(f"tiny.yaml: {field}") + ".*; a changed recipe needs another"):
+            sweep.publish(other, plan(other))
+    assert sweep.suite.read_bytes() == listing
+    cells = [*TINY["cells"], {"dataset": "digits", "backbone": "unet-xs"}]
+    for changes in ({}, {"arms": ["none", "constant"]}, {"cells": cells}):
+        other = suite_file.load(tiny(**{"budget": 320} | changes))
+        sweep.publish(other, plan(other))
 
 
 def test_two_coordinators_share_a_suite(tiny, tmp_path, data):

@@ -74,6 +74,10 @@ GO_ON = "move the folder away or use another --root, then run the suite again"
             "protocol.json: cells.a/b.: lacks 'pilots'",
         ),
         (lambda f: _frozen(f, pilots=7), "protocol.json: digits/uvit-xs: pilots: '7': Input should be"),
+        (
+            lambda f: _frozen(f, pilots=["a", "b", "c"]),
+            "protocol.json: pilots: the target bands were frozen from other pilots than those of suite.json, a among",
+        ),
         (lambda f: _frozen(f, levels="x"), "protocol.json: digits/uvit-xs: levels: 'x'"),
         (lambda f: _frozen(f, top="x"), "protocol.json: digits/uvit-xs: top: 'x'"),
         (
