@@ -9,7 +9,7 @@ from datasets import celeba64, cifar10, coco256, digits, imagenet64, imagenet256
 from datasets.parallel import KEPT, cores
 from datasets.store import Dataset, Options, Store, Writer
 
-__all__ = ["DATASETS", "Dataset", "Options", "Store", "Writer", "get", "prepare"]
+__all__ = ["DATASETS", "Dataset", "Options", "Store", "Writer", "get", "opened", "prepare"]
 
 DEFAULTS = Options()
 MODULES = (celeba64, imagenet64, imagenet256, coco256, digits, patches, shapes, scenes)
@@ -42,7 +42,18 @@ def prepare(name: str, root: Path, options: Options = DEFAULTS) -> Store:
         except OSError as error:
             what = f"{error.filename or root}: {error.strerror or error}"
             raise ValueError(f"dataset {name}: {what}; {KEPT}") from error
-    return Store.open(root, name)
+    return opened(name, root)
+
+
+def opened(name: str, root: Path) -> Store:
+    """The store of `name` under `root`; ValueError, one line, as `Store.open`, and where it is not what the dataset's
+    file says by now."""
+    dataset, store = get(name), Store.open(root, name)
+    (was, there), (now, says) = [(one.condition, "x".join(map(str, one.shape))) for one in (store, dataset)]
+    if (was, there) != (now, says):
+        what = f"{store.path} was prepared as {there} with condition {was}, the dataset is {says} with {now}"
+        raise ValueError(f"dataset {name}: {what}: delete the folder and prepare it again")
+    return store
 
 
 def fetch(dataset: Dataset, root: Path, folder: Path | None = None) -> Path:

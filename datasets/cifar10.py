@@ -117,7 +117,17 @@ def download(folder: Path) -> None:
 
 
 ABOUT, RECIPE = "CIFAR-10, 50,000 training images", "the five training batches in order; no crop, no resize"
-DATASET = Dataset("cifar10", (3, 32, 32), ABOUT, RECIPE, prepare, ORIGINALS.words, count=50_000, download=download)
+DATASET = Dataset(
+    "cifar10",
+    (3, 32, 32),
+    ABOUT,
+    RECIPE,
+    prepare,
+    ORIGINALS.words,
+    count=50_000,
+    download=download,
+    labelled=True,
+)
 SMALL = dataclasses.replace(
     DATASET,
     name="cifar10-16",

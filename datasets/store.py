@@ -61,6 +61,7 @@ class Dataset:
     unasked: it is done wherever the dataset is needed, without --download.
     words(): what classes, or val captions, are called, in the order of their numbers; None where nobody knows.
     networks: the options that name networks which `prepare` needs. latents: whether the images are latents.
+    labelled: whether labels are kept that no network is given; those of `classes` always are.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Dataset:
     words: Callable[[], Sequence[str]] | None = None
     networks: tuple[str, ...] = ()
     latents: bool = False
+    labelled: bool = False
 
     @property
     def condition(self) -> str:
@@ -269,6 +271,10 @@ class Writer:
         found = {file for file in self.path.rglob("*") if file.is_file()} - marks - {self.path / "manifest.json"}
         sizes = {str(file.relative_to(self.path)): file.stat().st_size for file in sorted(found)}
         files = {name: {"bytes": size, "sha256": sha256(self.path / name)} for name, size in sizes.items()}
+        if ("labels.npy" in files) != bool(self.dataset.classes or self.dataset.labelled):
+            what = f"prepare wrote {'labels' if 'labels.npy' in files else 'no labels'}"
+            told = f"its Dataset says classes={self.dataset.classes}; make both agree"
+            raise ValueError(f"dataset {self.dataset.name}: {what}, {told}")
         manifest = {"format": FORMAT, "name": self.dataset.name, "count": self.count, "shape": list(self.dataset.shape)}
         manifest |= {"condition": self.dataset.condition, "recipe": self.dataset.recipe, **self.facts}
         manifest |= {"digest": combined_digest(files), "files": files}

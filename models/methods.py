@@ -47,24 +47,32 @@ def parse_method(text: str) -> Method:
     known = parameters(name)
     for key in given:
         if key not in known:
-            choices = ", ".join(known) or "none, it takes no parameter"
-            raise ValueError(f"{name}: parameter {key!r} is unknown; choose from {choices}")
+            choices = f"choose from {', '.join(known)}" if known else f"{name} takes no parameters"
+            raise ValueError(f"{name}: parameter {key!r} is unknown; {choices}")
     return Method(name, {key: _checked(name, key, given.get(key, default), default) for key, default in known.items()})
 
 
 def _parse(text: str) -> tuple[str, dict[str, Any]]:
     try:
-        node = ast.parse(text.strip(), mode="eval").body
-        if isinstance(node, ast.Name):
-            return node.id, {}
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            given = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
-            if len(given) == len(node.keywords):  # no **, and no key twice
-                return node.func.id, given
+        node: ast.expr | None = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
-        pass
+        node = None
+    if isinstance(node, ast.Name):
+        return node.id, {}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        given = {word.arg: _value(f"{node.func.id}: {word.arg}", word.value) for word in node.keywords if word.arg}
+        if len(given) == len(node.keywords):  # no **, and no key twice
+            return node.func.id, given
     choices = ", ".join(REGISTRY)
     raise ValueError(f"method {text!r} is not of the form name or name(key=value, ...); choose from {choices}")
+
+
+def _value(key: str, node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        found = f"{key}={node.id} has a word" if isinstance(node, ast.Name) else f"{key} has an expression"
+        raise ValueError(f"{found} for its value; give a number, True or False, or a text in quotes") from None
 
 
 # What a parameter may be, by the type of its default, and how an error says it.

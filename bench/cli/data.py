@@ -27,7 +27,7 @@ def act(o: argparse.Namespace) -> int:
 def _opened(name: str, root: Path) -> Store | str:
     """The store, or what is wrong with it: one damaged store hides no other."""
     try:
-        return Store.open(root, name)
+        return datasets.opened(name, root)
     except ValueError as error:
         return str(error)
 

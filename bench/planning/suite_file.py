@@ -16,7 +16,9 @@ from bench.evaluation import features
 from bench.planning import yaml_file
 from bench.planning.suite import SuiteFile, merge, validate
 from reports.records import labels
+from reports.records.suite_records import OWN
 
+REGISTER = "register one in models/contrib, see docs/extending.md"
 SUITES = Path(__file__).parents[1] / "suites"
 
 
@@ -25,17 +27,20 @@ def names() -> list[str]:
     return sorted(path.stem for path in SUITES.glob("*.yaml"))
 
 
-def find(name: str) -> Path:
-    """The file of a suite, given its name in bench/suites or a path."""
+def find(name: str, root: Path | None = None) -> Path:
+    """The file of a suite, given its name in bench/suites or a path. root: where its runs may lie."""
     path = SUITES / f"{name}.yaml" if name in names() else Path(name).expanduser()
     if not path.is_file():
-        raise BadInput(f"suite: {name!r} is neither a file nor a suite; choose from {', '.join(names())}")
+        told = f"choose from {', '.join(names())}"
+        if root and (root / name / OWN).is_file():
+            told = f"{root / name} was started from another file: give its path"
+        raise BadInput(f"suite: {name!r} is neither a file nor a suite; {told}")
     return path
 
 
-def load(name: str) -> SuiteFile:
+def load(name: str, root: Path | None = None) -> SuiteFile:
     """Read and validate a suite; BadInput, one line, names the file, the field, the value and the valid choices."""
-    path = find(name)
+    path = find(name, root)
     suite = validate(SuiteFile, {"path": path} | read(path), str(path))
     for fault in _faults(suite):
         raise BadInput(f"{path}: {fault}")
@@ -88,11 +93,12 @@ def _faults(suite: SuiteFile) -> Iterator[str]:
                 yield str(unknown(field, value, choices))
         dataset = datasets.get(cell.dataset)
         carries = f"{cell.dataset} has the condition {dataset.condition}"
-        conditions = {name: (models.config(name).classes, models.config(name).context) for name in models.presets()}
-        fitting = [name for name, taken in conditions.items() if taken == (dataset.classes, dataset.context)]
+        conditions = {name: _condition(models.config(name)) for name in models.presets()}
+        fitting = [name for name, taken in conditions.items() if taken == _condition(dataset)]
         if cell.backbone not in fitting:
-            what = f"{cell.backbone!r} does not take the condition of {cell.dataset} ({dataset.condition})"
-            yield f"{where}.backbone: {what}; choose from {', '.join(fitting)}"
+            what = f"{cell.backbone!r} takes {conditions[cell.backbone]}, {cell.dataset} has {_condition(dataset)}"
+            choices = f"choose from {', '.join(fitting)}" if fitting else f"no preset takes that; {REGISTER}"
+            yield f"{where}.backbone: {what}; {choices}"
         if not evaluation.end and evaluation.sampler != "euler-maruyama":
             yield f"evaluation.end: 0 is for euler-maruyama; {evaluation.sampler} ends above 0"
         for key, name in extractors:
@@ -128,6 +134,13 @@ def _faults(suite: SuiteFile) -> Iterator[str]:
         yield from (f"{field}: {one} is given twice" for one in given if given.count(one) > 1)
     if suite.baseline not in arms:
         yield f"arms: the baseline {suite.baseline!r} is missing from {', '.join(arms)}"
+
+
+def _condition(of: models.Config | datasets.Dataset) -> str:
+    """What a network takes beside images, or a dataset has."""
+    if of.context:
+        return "captions of {} x {}".format(*of.context)
+    return f"{of.classes} classes" if of.classes else "no condition"
 
 
 def _refusal(method: models.Method, backbone: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,28 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path):
         writer.write("images", np.zeros((3, 1, 8, 8), np.uint8))
         raise RuntimeError("power")
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(("classes", "labels"), [(0, True), (2, False)])
+def test_labels_are_written_where_the_dataset_has_classes(tmp_path, classes, labels):
+    message = f"dataset digits: prepare wrote {'' if labels else 'no '}labels, its Dataset says classes={classes}"
+    with pytest.raises(ValueError, match=message), Writer(tmp_path, replace(DATASET, classes=classes)) as writer:
+        writer.write("images", np.zeros((3, 1, 8, 8), np.uint8))
+        if labels:
+            writer.write("labels", np.zeros(3, np.int64))
+    assert not Store.exists(tmp_path, "digits")
+
+
+def test_a_store_of_before_its_dataset_changed_is_refused(tmp_path, monkeypatch, capsys):
+    """By everything that asks for it by its name; one that is not there any more is prepared again."""
+    datasets.prepare("digits", tmp_path)
+    monkeypatch.setitem(datasets.DATASETS, "digits", replace(DATASET, classes=2))
+    told = f"{tmp_path / 'digits'} was prepared as 1x8x8 with condition none, the dataset is 1x8x8 with class: delete"
+    with pytest.raises(ValueError, match=told):
+        datasets.prepare("digits", tmp_path)
+    for action, code in (("prepare", 2), ("verify", 1)):
+        assert main(["data", action, "digits", "--data", str(tmp_path)]) == code
+        assert told in "".join(capsys.readouterr())
 
 
 def refuse(*words, **options):

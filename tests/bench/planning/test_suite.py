@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import datasets
+from bench.cli import parser as cli
 from bench.errors import BadInput
 from bench.planning import suite_file, yaml_file
 from bench.planning.plan import plan
 from bench.planning.suite import evaluation_images
+from datasets import Dataset
 
 OPTIMIZER = {"lr": 1e-3, "weight_decay": 0.03, "warmup": 0.1}
 SAMPLING = {"count": 4, "samples": 128, "sampler": "dpmpp-2m", "steps": 2, "extractor": "small-conv"}
@@ -189,12 +192,11 @@ def test_what_is_written_is_read_the_same_again(tmp_path):
         ),
         (
             {"cells": [{"dataset": "shapes", "backbone": "uvit-xs"}]},
-            r"cells\[0\].backbone: 'uvit-xs' does not take the condition of shapes \(class\); choose from "
-            "uvit-xs-class, unet-xs-class",
+            r"cells\[0\].backbone: 'uvit-xs' takes no condition, shapes has 12 classes; choose from uvit-xs-class, unet-xs-class",
         ),
         (
             {"cells": [{"dataset": "scenes", "backbone": "uvit-xs-class"}]},
-            r"condition of scenes \(text\); choose from uvit-xs-t2i",
+            "'uvit-xs-class' takes 12 classes, scenes has captions of 12 x 32; choose from uvit-xs-t2i",
         ),
         ({"unconditional": 0.1}, "unconditional: 0.1 is for text; digits has the condition none"),
         (
@@ -265,6 +267,25 @@ def test_bytes_that_are_not_text(tmp_path):
 def test_an_unknown_suite_names_the_valid_ones():
     with pytest.raises(BadInput, match=r"suite: 'quik' is neither a file nor a suite; choose from .*quick.*smoke"):
         suite_file.load("quik")
+
+
+def test_a_suite_that_was_started_from_a_path_is_asked_for_by_it(tmp_path, capsys):
+    (tmp_path / "clus").mkdir()
+    (tmp_path / "clus" / "suite.json").write_text("{}")
+    for words in (["run", "clus"], ["submit", "clus", "--cluster", "local"], ["plan", "clus"]):
+        assert cli.main([*words, "--root", str(tmp_path)]) == 2
+        told = f"suite: 'clus' is neither a file nor a suite; {tmp_path / 'clus'} was started from another file"
+        assert capsys.readouterr().err == f"error: {told}: give its path\n"
+
+
+def test_a_number_of_classes_that_no_preset_takes(tiny, monkeypatch):
+    doodles = Dataset("doodles", (1, 12, 12), "", "", lambda *_: None, classes=2)
+    monkeypatch.setitem(datasets.DATASETS, "doodles", doodles)
+    told = (
+        "'uvit-xs-class' takes 12 classes, doodles has 2 classes; no preset takes that; register one in models/contrib"
+    )
+    with pytest.raises(BadInput, match=told):
+        suite_file.load(tiny(cells=[{"dataset": "doodles", "backbone": "uvit-xs-class"}]))
 
 
 def test_yaml_round_trips(tiny):
