@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 def plan(o: argparse.Namespace) -> None:
     """A table of the cells, or of every run: networks, images, time, disk; starts nothing."""
     from bench.cli import matrix
+    from bench.launching import local
     from bench.planning import plan, suite_file
 
-    suite = suite_file.load(o.suite)
-    matrix.show(suite, plan.select(plan.plan(suite), o.only), o.root, o.runs, o.chip)
+    suite, listing = local.widened(suite_file.load(o.suite, o.root), o.root, o.arm)
+    matrix.show(suite, plan.select(plan.plan(suite), o.only), o.root, o.runs, o.chip, listing)
 
 
 def run(o: argparse.Namespace) -> int:
@@ -35,13 +36,13 @@ def run(o: argparse.Namespace) -> int:
         process.warm_up()
     from bench.launching import local, looks
     from bench.planning import plan, suite_file
-    from reports.records.suite_records import OWN, WITH_ARMS
 
-    suite = suite_file.load(o.suite)
+    suite = suite_file.load(o.suite, o.root)
     if not o.dry_run:
-        return local.run(suite, o.root, o.data, o.only, o.workers, o.sync_every, o.arm or ())
-    everything = plan.plan(suite_file.with_arms(suite, o.arm or ()))
-    left = looks.Looks(everything, o.root, WITH_ARMS if o.arm else OWN)
+        return local.run(suite, o.root, o.data, o.only, o.workers, o.sync_every, o.arm)
+    suite, listing = local.widened(suite, o.root, o.arm)
+    everything = plan.plan(suite)
+    left = looks.Looks(everything, o.root, listing)
     left.refresh()
     for run in plan.with_pilots(everything, plan.select(everything, o.only)):
         print(f"{left.state(run):8}  {run.id}")
@@ -53,7 +54,7 @@ def submit(o: argparse.Namespace) -> int:
     from bench.launching import submit as jobs
     from bench.planning import suite_file
 
-    return jobs.submit(suite_file.load(o.suite), o)
+    return jobs.submit(suite_file.load(o.suite, o.root), o)
 
 
 def cancel(o: argparse.Namespace) -> int:
@@ -108,9 +109,10 @@ def sync(o: argparse.Namespace) -> int:
 def report(o: argparse.Namespace) -> int:
     """Tables, figures, report.json and one self-contained index.html."""
     import reports
+    from reports.report.output import folder
 
     name, other = _name(o), _other(o) if o.other else None
-    out = o.out or o.root / name / (f"against-{other[1]}" if other else "report")
+    out = o.out or o.root / name / (f"against-{other[1]}" if other else folder(o.baseline))
     if not o.out and not os.access(out if out.is_dir() else out.parent, os.W_OK):
         raise BadInput(f"--out: {out} cannot be written to; give another folder")
     if o.dry_run:
@@ -144,13 +146,17 @@ def check(o: argparse.Namespace) -> int:
     states = {run: state for run, state in reports.unfinished(root, name).items() if not one or run == folder.name}
     failed = {run: what for run, what in reports.failed(root, name).items() if run in states}
     shown = [*failures, *(f"{run}: {failed.get(run, state)}" for run, state in states.items())]
-    outside = list[str]()
+    outside, left = list[str](), ", ".join(states.values())
     if not one:
         progress = [line for line in reports.progress(root, name) if not any(line in failure for failure in failures)]
         outside, compared = reports.agreement(root, name)
-        shown = [*progress, *shown, reports.missing(root, name), *outside, compared]
-    some = f"{plural(len(failed), 'run')} and {plural(len(failures), 'check')} failed"
-    print(*filter(None, shown), some if failed or failures else "all checks passed", sep="\n")
+        left = reports.missing(root, name)
+        shown = [*progress, *shown, *outside, compared]
+    said = f"the checks that could be made passed; {left}" if left else "all checks passed"
+    if failed or failures or outside:
+        said = f"{plural(len(failed), 'run')} and {plural(len(failures + outside), 'check')} failed"
+        shown.append(left)
+    print(*filter(None, shown), said, sep="\n")
     return int(bool(failures or outside or failed))
 
 
@@ -167,7 +173,7 @@ def perf(o: argparse.Namespace) -> int:
         from bench.performance import recipe
         from bench.planning import suite_file
 
-        return recipe.show(suite_file.load(o.recipe), o.root, o.data, o.workers)
+        return recipe.show(suite_file.load(o.recipe, o.root), o.root, o.data, o.workers)
     if o.suite:
         from bench.performance import time_split
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -23,12 +24,18 @@ COLUMNS += ["status", "images", "final_fid", "seconds", "params", "flops"]  # of
 REPORTS = {OWN: "report", WITH_ARMS: "report-arms"}  # folders
 
 
+def folder(baseline: str | None = None, listing: str = OWN) -> str:
+    """The folder of a suite's report; one that compares with another arm leaves that of the suite as it is."""
+    over = f"-over-{re.sub(r'[^a-z0-9.]+', '-', baseline.lower()).strip('-')}" if baseline else ""
+    return REPORTS[listing] + over
+
+
 def write(
     root: Path | str, suite: str, out: Path | str | None = None, baseline: str | None = None, listing: str = OWN
 ) -> Path | None:
     """Write report.json, index.html, report.md, tables/ (md, tex, csv) and figures/ (svg) to `out`; returns index.html.
 
-    out: by default ROOT/SUITE/report, for a listing with added arms report-arms. baseline: another arm to compare with.
+    baseline: another arm to compare with. out: by default in ROOT/SUITE, see `folder`.
     A part of a suite gives a report of that part. ValueError if no run has begun; None if that is because they failed.
     """
     from reports.report import page  # figures take a second to import, which `check` and `load` need not wait for
@@ -39,7 +46,9 @@ def write(
     if not own.results:
         raise ValueError(f"suite: {suite!r} has no run in {root} yet; start it with: python -m bench run {suite}")
     records = with_baseline(own, baseline)
-    return page.write(build(records, records is own), records, Path(out) if out else own.folder / REPORTS[listing])
+    return page.write(
+        build(records, records is own), records, Path(out) if out else own.folder / folder(baseline, listing)
+    )
 
 
 def verdicts(root: Path | str, suite: str) -> list[str]:
@@ -109,9 +118,14 @@ def failed(root: Path | str, suite: str) -> dict[str, str]:
 
 
 def missing(root: Path | str, suite: str) -> str:
-    """How many runs of a suite have no result, by their state; "" if none."""
-    counts, all_runs = Counter(unfinished(root, suite).values()), len(read(root, suite).suite.runs)
-    return ", ".join(f"{count} of {formats.plural(all_runs, 'run')} {state}" for state, count in counts.items())
+    """What the checks do not cover: how many runs have no result, by their state, and cells that got nowhere in a suite
+    that is not judged by that; "" if nothing."""
+    records, counts = read(root, suite), Counter(unfinished(root, suite).values())
+    left = [f"{n} of {formats.plural(len(records.suite.runs), 'run')} {state}" for state, n in counts.items()]
+    why = "a trial" if records.suite.trial else "" if records.suite.scale == "mini" else "a suite of full scale"
+    small = sum(cell.too_small for cell in _cells(records)) if why else 0
+    left += [f"progress of {formats.plural(small, 'cell')} is not judged in {why}"] * bool(small)
+    return ", ".join(left)
 
 
 def progress(root: Path | str, suite: str) -> list[str]:

@@ -21,6 +21,7 @@ from reports.report.page import render
 from reports.report.sections import Table, put
 from reports.report.tree import Arm, Pool, Report, encode, speedup
 
+ALL = "all cells"  # of the rows over those that both sweeps have
 _Side = tuple[Arm | Pool, dict[str, dict[int, float]], str]  # its log ratios by cell and seed, its verdict
 
 
@@ -72,7 +73,7 @@ def contrast(first: Report, second: Report, name: str, other: str) -> Contrast:
     """Both reports, arm by arm. On common seeds the difference is paired, else it is Welch's."""
     mine, theirs, rows = _sides(first), _sides(second), []
     keys = [key for key in mine if key in theirs]
-    if not keys:
+    if not any(cell != ALL for cell, _ in keys):
         raise ValueError(f"suites: {first.suite!r} and {second.suite!r} have no cell and method in common")
     for cell, method in keys:
         (one, logs, word), (two, others, other_word) = mine[cell, method], theirs[cell, method]
@@ -93,7 +94,7 @@ def _sides(report: Report) -> dict[tuple[str, str], _Side]:
     """What a report says, by cell ("all cells" first) and method."""
     arms = {(arm.cell, arm.method): arm for arm in report.comparisons if arm.role != "floor"}
     logs = {key: {one.seed: one.d for one in arm.result.pairs} if arm.result else {} for key, arm in arms.items()}
-    sides: dict[tuple[str, str], Arm | Pool] = {("all cells", pool.method): pool for pool in report.pooled}
+    sides: dict[tuple[str, str], Arm | Pool] = {(ALL, pool.method): pool for pool in report.pooled}
     found: dict[tuple[str, str], _Side] = {}
     for key, one in (sides | arms).items():
         cells = (one.cell,) if isinstance(one, Arm) else one.result.cells if one.result else ()

@@ -93,6 +93,8 @@ def test_another_baseline_turns_the_ratio_over(tmp_path):
     )  # they are about the suite's own baseline
     with pytest.raises(ValueError, match="--baseline: 'ls' is no arm of s; choose from none, inv_sqrt2, constant"):
         reports.write(tmp_path, "s", tmp_path / "out", baseline="ls")
+    pages = [reports.write(tmp_path, "s", baseline=baseline) for baseline in (None, "constant")]
+    assert pages == [tmp_path / "s" / name / "index.html" for name in ("report", "report-over-constant")]
 
 
 def test_what_is_excluded_is_said_and_not_where_the_budget_was_too_short(tmp_path):

@@ -92,6 +92,16 @@ def test_sweeps_without_a_common_arm_are_one_line(tmp_path):
         against(first, second, tmp_path / "out")
 
 
+def test_sweeps_without_a_common_cell_are_one_line(tmp_path):
+    """Both have the method over all their cells, which are not the same."""
+    first, second = (
+        synthetic.suite(tmp_path, {"constant": 1.2}, name=name, cells=(cell,))
+        for name, cell in (("a", "digits/uvit-xs"), ("b", "shapes/uvit-xs-class"))
+    )
+    with pytest.raises(ValueError, match="'a' and 'b' have no cell and method in common"):
+        against(first, second, tmp_path / "out")
+
+
 # The reference
 
 
