@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
+import submitit
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -69,6 +70,10 @@ class Profile(BaseModel):
     additional_parameters: Annotated[dict[str, Any], BeforeValidator(_parsed)] = {}
 
 
+# What a profile or --set may say, in the words of both.
+TAKEN = sorted({*Profile.model_fields, *ALSO, *submitit.SlurmExecutor._valid_parameters()} - {*OURS, *ONE})
+
+
 def profile(o: argparse.Namespace) -> Profile:
     """The profile file, the command line's options over it. BadInput, one line, for an unknown key or a wrong value."""
     path = (
@@ -111,6 +116,8 @@ def _checked(where: object, settings: dict[str, Any]) -> dict[str, Any]:
             raise BadInput(f"{where}: {word}: {value!r}: {why}")
         if key in SuiteFile.model_fields:
             raise BadInput(f"{where}: {word!r} is a key of the suite, which no option changes; write another suite")
+        if word in settings and word not in TAKEN and word not in ONE:
+            raise unknown(str(where), word, TAKEN)
     return {ALSO.get(key, key): value for key, value in settings.items() if key not in ONE}
 
 

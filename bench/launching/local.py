@@ -41,25 +41,22 @@ def run(
     only: str | None,
     workers: int | None,
     sync_every: float,
-    arms: Sequence[str] = (),
+    arms: Sequence[str] | None = None,
 ) -> int:
     """Train what is missing; returns 0, 1 if a run failed, 2 after bad input. The same call resumes.
 
     arms: added to the suite's own and to those of earlier calls. They get a report in which they stand beside these.
     """
-    if arms:
-        own, suite = suite, with_arms(suite, [*SweepFolder(root, suite.name).added_arms(), *arms])
+    own, (suite, listing) = suite, widened(suite, root, arms)
     everything = plan(suite)
     wanted = with_pilots(everything, select(everything, only))
-    if arms:
-        prepare(own, plan(own), [], root, data)
-    prepare(suite, everything, wanted, root, data, WITH_ARMS if arms else OWN)
+    prepare(own, suite, wanted, root, data)
     for one in wanted:
         one.folder(root).forget_failure()
     over = all(one.folder(root).is_done() for one in wanted)
     slots = devices(suite, workers) if not over and suite.device == "cuda" else None
     count = len(slots) if slots else workers or default_workers(suite)
-    coordinator = Coordinator(everything, root, data, count, slots, listing=WITH_ARMS if arms else OWN)
+    coordinator = Coordinator(everything, root, data, count, slots, listing=listing)
     coordinator.looks.refresh()
     states, sweep = Counter(map(coordinator.looks.state, wanted)), Path(root) / suite.name
     done = states[State.COMPLETE] + states[State.DIVERGED]
@@ -93,10 +90,18 @@ def run(
     return code
 
 
-def prepare(
-    suite: SuiteFile, everything: list[Run], wanted: list[Run], root: Path, data: Path, listing: str = OWN
-) -> None:
-    """Before anything starts: the data is there, no folder belongs to another configuration, no log is broken."""
+def widened(suite: SuiteFile, root: Path, arms: Sequence[str] | None) -> tuple[SuiteFile, str]:
+    """The suite with arms added to its own and to those of earlier calls, and what its plan is published as; without
+    arms the suite itself."""
+    if not arms:
+        return suite, OWN
+    return with_arms(suite, [*SweepFolder(root, suite.name).added_arms(), *arms]), WITH_ARMS
+
+
+def prepare(own: SuiteFile, suite: SuiteFile, wanted: list[Run], root: Path, data: Path) -> None:
+    """Before anything starts: the data is there, no folder belongs to another configuration, no log is broken.
+
+    own: the suite without added arms, whose listing stands beside that of all."""
     sweep = SweepFolder(root, suite.name)
     sweep.check_version()
     for name in dict.fromkeys(cell.dataset for cell in suite.cells):
@@ -109,7 +114,9 @@ def prepare(
             checkpoint.drop_after(folder.checkpoints)  # it may have been killed before it did so
         elif folder.events.is_file():
             read_events(folder.path, live=True)
-    sweep.publish(suite, everything, listing)
+    sweep.publish(own, plan(own))
+    if suite is not own:
+        sweep.publish(suite, plan(suite), WITH_ARMS)
 
 
 def default_workers(suite: SuiteFile) -> int:

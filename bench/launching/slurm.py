@@ -98,25 +98,30 @@ def largest_array() -> int | None:
     return int(found[1]) if found else None
 
 
-def check_accepted(options: list[str], minutes: int) -> None:
+def check_accepted(options: list[str], minutes: int, source: str = "") -> None:
     """BadInput if sbatch would refuse a job of these options (partition, account, ...), or one of so many minutes.
 
-    By default a site takes a job that is longer than its partition allows, and lets it wait for ever.
+    source: where the minutes come from, if nobody gave them. By default a site takes a job that is longer than its
+    partition allows, and lets it wait for ever.
     """
     command = ["sbatch", "--test-only", *options, f"--time={minutes}", "--wrap=true"]
+    nobody = BadInput("--cluster: 'slurm': no SLURM controller answers sbatch here; run this on a login node")
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=WAIT)
     except subprocess.TimeoutExpired:
-        raise BadInput("--cluster: 'slurm' has sbatch here, but its controller gives no answer") from None
+        raise nobody from None
+    asked = time_limit.words(minutes) + source
     if done.returncode:
-        said, asked = " ".join(done.stderr.split()).replace("sbatch: error: ", ""), " ".join(command[2:-1])
-        known = ", ".join(_ours(ask("sinfo", "-a", "-h", "-o", f"{MARK}%R up to %l"))) or "unknown"
-        raise BadInput(f"{asked}: sbatch would refuse it: {said}; partitions: {known}")
+        if (listed := ask("sinfo", "-a", "-h", "-o", f"{MARK}%R up to %l")) is None and not largest_array():
+            raise nobody
+        said, given = " ".join(done.stderr.split()).replace("sbatch: error: ", ""), " ".join(command[2:-1])
+        known, time = ", ".join(_ours(listed)) or "unknown", f"; --time is {asked}" if source else ""
+        raise BadInput(f"{given}: sbatch would refuse it: {said}{time}; partitions: {known}")
     if found := re.search(r"in partition (\S+)", done.stderr):
         name = next((word.partition("=")[2] for word in options if word.startswith("--partition=")), found[1])
         limits = [_limit(text) for text in _ours(ask("sinfo", "-h", "-p", name, "-o", f"{MARK}%l"))]
         if limits and minutes > max(limits):
-            asked, most = time_limit.words(minutes), time_limit.words(int(max(limits)))
+            most = time_limit.words(int(max(limits)))
             raise BadInput(f"--time: {asked} is more than the {most} that partition {name} allows")
 
 

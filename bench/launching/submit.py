@@ -86,17 +86,17 @@ class Submission:
     """What both clusters share: the runs that are wanted, and where jobs find code, runs and data."""
 
     def __init__(self, suite: SuiteFile, o: argparse.Namespace) -> None:
-        self.suite, self.o = suite, o
-        self.everything = plan(suite)
+        self.own, self.o = suite, o
+        self.suite, self.listing = local.widened(suite, o.root, o.arm)
+        self.everything = plan(self.suite)
         self.wanted = with_pilots(self.everything, select(self.everything, o.only))
         self.sweep = SweepFolder(Path(o.root).resolve(), suite.name)
         self.sweep.check_version()
-        where = f"{shlex.quote(suite.name)} --root {shlex.quote(str(o.root))}"
-        self.follow = f"follow them with: python -m bench status {where}"
+        self.where = f"{shlex.quote(suite.name)} --root {shlex.quote(str(o.root))}"
 
     def missing(self, held: set[str]) -> list[Run]:
         """Runs to submit: not done, not known to be unneeded, in no job of ours; failed ones only if asked for."""
-        looks = Looks(self.everything, self.sweep.path.parent)
+        looks = Looks(self.everything, self.sweep.path.parent, self.listing)
         looks.refresh()
         states = {run.id: looks.state(run) for run in self.wanted}
         over = {name for name, state in states.items() if state.done or state is State.UNNEEDED}
@@ -108,8 +108,9 @@ class Submission:
 
     def prepare(self) -> Path:
         """Prepare data and folders; copy code and suite: jobs start from them, even days later. Returns that folder."""
-        local.prepare(self.suite, self.everything, self.wanted, self.o.root, self.o.data)
-        text = json.dumps(suite_file.read(self.suite.path), indent=1, ensure_ascii=False)  # YAML, too
+        local.prepare(self.own, self.suite, self.wanted, self.o.root, self.o.data)
+        content = suite_file.read(self.suite.path) | {"arms": self.suite.arms}
+        text = json.dumps(content, indent=1, ensure_ascii=False)  # YAML, too
         file = f"{self.suite.name}.yaml"
         name = hashlib.blake2b((source_code.digest() + text).encode(), digest_size=6).hexdigest()
         folder = self.sweep.path / "code" / name
@@ -125,7 +126,7 @@ class Submission:
             partial.rename(folder)
         if source_code.digest(folder) != source_code.digest():
             raise BadInput(f"{folder}: is not the code that it is named after; move it away to submit again")
-        self.where = (str(folder / SUITES / file), str(self.sweep.path.parent), str(self.o.data.resolve()))
+        self.places = (str(folder / SUITES / file), str(self.sweep.path.parent), str(self.o.data.resolve()))
         return folder
 
 
@@ -161,6 +162,7 @@ class Slurm(Submission):
     @_no_outer_job()
     def submit(self) -> int:
         """Submit arrays of what is missing, and the report after them."""
+        o = self.o
         os.environ.update(self.exported)
         held = {run for job in slurm.queued(self.sweep) for run in job.runs}
         left = self.missing(held)
@@ -168,7 +170,9 @@ class Slurm(Submission):
         said = {key: self.settings.get(f"slurm_{key}") or self.exported.get(f"SBATCH_{key.upper()}") for key in PLACE}
         options = [f"--{key}={value}" for key, value in said.items() if value]
         options += [f"--nodes={self.profile.nodes}"] if self.profile.nodes > 1 else []
-        slurm.check_accepted(options, self.settings["timeout_min"])
+        given = o.time or any(word.startswith(("time=", "timeout_min=")) for word in o.set or ())
+        source = "" if given else f" (the default of profile {o.profile!r})"
+        slurm.check_accepted(options, self.settings["timeout_min"], source)
         jobs = sum(len(elements) for _, elements in arrays)
         queued = f"; {len(held)} runs are in the queue already" if held else ""
         told = f"{len(left)} of {len(self.wanted)} runs to submit, {jobs} jobs in {len(arrays)} arrays on slurm"
@@ -180,7 +184,7 @@ class Slurm(Submission):
             code = self.prepare()
             with chdir(code):  # a job starts where it was submitted, and imports what lies there
                 self.submit_arrays(arrays)
-            print(f"code {code.name}; {self.follow} --watch 10")
+            print(f"code {code.name}; follow them with: python -m bench status {self.where} --watch 10")
         return 0
 
     def arrays(self, left: list[Run]) -> Arrays:
@@ -212,12 +216,12 @@ class Slurm(Submission):
         patience = 0.8 * self.profile.signal_delay
         for kind, elements in arrays:
             only = [",".join(f"run={run.id}" for run in runs) for runs in elements]
-            works = [Work(*self.where, text, self.o.tracking, patience) for text in only]
+            works = [Work(*self.places, text, self.o.tracking, patience, listing=self.listing) for text in only]
             with _forgotten([run for runs in elements for run in runs], self.sweep):
                 before = self.kinds[: self.kinds.index(kind)]
                 array = self.sbatch(kind, works, elements, [job for one in before for job in earlier[one]])
             earlier[kind].append(array)
-        report = partial(write_report, self.suite.name, str(self.sweep.path.parent))
+        report = partial(write_report, self.suite.name, str(self.sweep.path.parent), self.listing)
         self.sbatch("report", [report], [[]], [job for those in earlier.values() for job in those])
 
     def sbatch(self, kind: str, works: list[Any], elements: list[list[Run]], after: list[str]) -> str:
@@ -251,7 +255,7 @@ class Slurm(Submission):
             settings["slurm_dependency"] = "afterany:" + ":".join(after)
         try:
             executor.update_parameters(**settings)
-        except (NameError, AssertionError) as error:  # submitit's way to refuse a parameter
+        except AssertionError as error:  # submitit's way to refuse a parameter
             raise BadInput(f"--set: {str(error).splitlines()[0]}") from None
         return executor
 
@@ -277,13 +281,16 @@ class Local(Submission):
         code = self.prepare()
         executor = submitit.AutoExecutor(folder=self.sweep.path / "jobs", cluster="local")
         executor.update_parameters(timeout_min=o.time or LOCAL_TIME, name=self.suite.name)
-        works = [Work(*self.where, o.only, o.tracking, devices=one) for one in slots]
+        works = [Work(*self.places, o.only, o.tracking, devices=one, listing=self.listing) for one in slots]
         with chdir(code), _forgotten(left, self.sweep), _own_streams():
             ids = [job.job_id for job in executor.submit_array(works)]
         jobs = [{"id": job, "started": psutil.Process(int(job)).create_time()} for job in ids]
         batch = {"batch": secrets.token_hex(6), "cluster": "local", "kind": "workers", "code": code.name}
         self.sweep.remember(batch | {"jobs": jobs})
-        print(*(f"  job {job}" for job in ids), self.follow, sep="\n")
+        print(*(f"  job {job}" for job in ids), sep="\n")
+        print(f"follow them with: python -m bench status {self.where}")
+        again = ["run", o.suite, f"--root={o.root}", f"--data={o.data}", *(f"--arm={arm}" for arm in o.arm or ())]
+        print(f"then: python -m bench {shlex.join(again) if o.arm else f'report {self.where}'}")
         return 0
 
 

@@ -23,7 +23,7 @@ from sweep import HERE
         ),
         (("--time", "21"), "--time: 21 minutes is more than the 20 minutes that partition low allows"),
         (("--set", "budget=1"), "--set: 'budget' is a key of the suite"),
-        (("--set", "walltime=1"), "--set: Unknown argument 'walltime'"),
+        (("--set", "walltime=1"), "--set: 'walltime' is unknown; choose from account, "),
         (("--set", "nodes=two"), "--set: "),
         (("--set", "oops"), "--set: 'oops' is not KEY=VALUE"),
         (("--profile", "mars"), "--profile: 'mars' is neither a file nor a profile; choose from slurm"),

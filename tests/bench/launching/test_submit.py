@@ -259,6 +259,21 @@ def test_a_thousand_runs_are_shown_in_two_seconds(tiny, site, submitted, tmp_pat
     assert took < 2, took
 
 
+def test_an_arm_of_ones_own_is_submitted_beside_the_suite(tiny, site, submitted, tmp_path, capsys):
+    """The jobs find it in their copy of the suite, whose own listing stays; the next call adds to it."""
+    path, folder, arms = tiny(), tmp_path / "runs" / "tiny", ["none", "learnable(r=4)", "constant(kappa=0.7)"]
+    assert cli.main(["plan", path, "--arm", arms[2], "--root", str(tmp_path / "runs")]) == 0
+    assert "\n15 runs, " in capsys.readouterr().out
+    assert "15 of 15 runs to submit" in submitted(path, "--time", "10", "--arm", arms[2])
+    copies = list(folder.glob("code/*/bench/suites/tiny.yaml"))
+    assert [suite_file.load(str(copy)).arms for copy in copies] == [arms]
+    listed = [json.loads((folder / name).read_text())["arms"] for name in ("suite.json", "arms.json")]
+    assert listed == [arms[:2], arms]
+    work = submitit.core.utils.DelayedSubmission.load(next(folder.glob("jobs/*/7002_0_submitted.pkl")))
+    assert work.function.listing == "arms.json"
+    assert "18 of 18 runs to submit" in submitted(path, "--time", "10", "--arm", "inv_sqrt2", "--dry-run")
+
+
 def test_what_is_in_the_queue_is_not_submitted_again(tiny, site, submitted, tmp_path):
     path, folder = tiny(), tmp_path / "runs" / "tiny"
     assert "12 of 12 runs to submit" in submitted(path, "--time", "10", "--runs-per-job", "3")
@@ -447,6 +462,10 @@ def test_set_gives_any_parameter_of_submitit(word, key, value):
         ("dependency=afterok:1", "'dependency' is what"),
         ("additional_parameters={job-name: x}", "'job-name' is what"),
         ("batch=1", "'batch' is a key of the suite"),
+        (
+            "walltime=1",
+            "'walltime' is unknown; choose from account, additional_parameters, array_parallelism, comment, c",
+        ),
         ("map_count=3", "'map_count' is what the sweep knows its jobs by"),
         ("mem_gb=lots", "mem_gb: 'lots'"),
         ("time=2h", "time: '2h' is no time limit; give MINUTES, MM:SS, HH:MM:SS, D-HH"),
@@ -483,12 +502,12 @@ def test_a_profile_is_read_as_it_is_written(tmp_path):
     """No base 60 or 8, and a word that looks like a number or a truth value stays that word."""
     (tmp_path / "site.yaml").write_text(
         "time: 12:00:00\ncpus_per_task: 010\naccount: 0123\nqos: 1e3\nuse_srun: false\nsetup: [0500]\n"
-        "set: {comment: yes, constraint: 1.10, gres: gpu:1, reservation: 2026-01-01, exclude: n1}\n"
+        "set: {comment: yes, constraint: 1.10, gres: gpu:1, wckey: 2026-01-01, exclude: n1}\n"
         "additional_parameters: {licenses: 010, begin: 12:30, contiguous: true}\n"
     )
     found = settings(profile=str(tmp_path / "site.yaml"))
     wanted = {"account": "0123", "qos": "1e3", "use_srun": False, "setup": ["0500"], "comment": "yes", "gres": "gpu:1"}
-    wanted |= {"constraint": "1.10", "reservation": "2026-01-01"}
+    wanted |= {"constraint": "1.10", "wckey": "2026-01-01"}
     assert wanted.items() <= {key.removeprefix("slurm_"): value for key, value in found.items() if value != []}.items()
     assert (found["timeout_min"], found["cpus_per_task"]) == (720, 10)
     more = {"requeue": True, "licenses": "010", "begin": "12:30", "contiguous": True}
@@ -536,14 +555,19 @@ def test_sbatch_says_what_it_would_refuse(tiny, site, submitted):
     assert "error: --partition=mars --time=30: sbatch would refuse it: no such partition; partitions: " in said
     assert said.endswith("partitions: low up to 20:00, high up to 1-00:00:00\n")
     assert (site / "sbatch.asked").read_text().startswith("--test-only --partition=mars --time=30 ")
+    assert "no such partition; --time is 1 hour (the default of profile 'slurm'); partit" in submitted(tiny(), code=2)
     answer(site, "sinfo", "exit 1")
     assert submitted(tiny(), "--time", "30", code=2).endswith("partitions: unknown\n")
+    answer(site, "scontrol", "exit 1")
+    said = submitted(tiny(), "--time", "30", "--dry-run", code=2)
+    assert said == "error: --cluster: 'slurm': no SLURM controller answers sbatch here; run this on a login node\n"
 
 
 @pytest.mark.parametrize(
     ("words", "limit", "message"),
     [
         (("--time", "21"), "20:00", "--time: 21 minutes is more than the 20 minutes that partition gpu allows"),
+        ((), "20:00", "--time: 1 hour (the default of profile 'slurm') is more than the 20 minutes that partition gpu"),
         (
             ("--time", "1441", "--partition", "a,b"),
             "1-00:00:00",
