@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -211,7 +212,7 @@ class Run:
     execution: Execution
     look: int = 0
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The name of the folder: readable parts, then the identity."""
         words = f"{self.spec.dataset} {self.spec.backbone} {self.label}{' floor' if self.role == 'floor' else ''}"
