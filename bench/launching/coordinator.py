@@ -24,7 +24,7 @@ from bench.launching.sweep_folder import SweepFolder
 from bench.runs.run_spec import Run
 from reports.records.suite_records import OWN
 
-POLL = 0.5  # seconds between looks at runs that others hold, and at the progress
+POLL = 1.0  # seconds between looks at runs that others hold, and at the progress
 REVIVALS = 3  # times that the process of one run may be killed before the run counts as failed
 PATIENCE = 120.0  # seconds that processes get to save when they are told to leave
 
