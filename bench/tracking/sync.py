@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Summary", "Unreachable", "default_uri", "sync", "ui"]
 
-METRICS = {"train": ("loss", "lr", "grad_norm", "seconds"), "eval": ("fid", "kid", "eval_seconds")}  # by event
+METRICS = {  # by event
+    "train": ("loss", "lr", "grad_norm", "seconds"),
+    "eval": ("fid", "kid", "mean_spread", "eval_seconds"),
+}
 # Of the start event: what becomes params, and what becomes tags since a resumed run may change it.
 PARAMS = {"params", "backbone_params", "method_params", "flops", "init_digest", "extractor_digest"}
 PARAMS |= {"reference_digest", "reference_size"}
@@ -219,8 +222,13 @@ def metrics(events: list[dict[str, Any]], extractor: str) -> list[Metric]:
     from mlflow.entities import Metric
 
     names = {"seconds": "train_seconds"} | {key: results.metric_name(key, extractor) for key in ("fid", "kid")}
-    found = [(event, key) for event in events for key in METRICS.get(event["event"], ()) if event.get(key) is not None]
-    return [Metric(names.get(key, key), number(e[key]), int(1000 * e["time"]), int(e["images"])) for e, key in found]
+    found = []
+    for event in events:
+        values = {names.get(key, key): event.get(key) for key in METRICS.get(event["event"], ())}
+        values |= {results.metric_name("fid", name): value for name, value in event.get("beside", {}).items()}
+        at = int(1000 * event["time"]), int(event["images"])
+        found += [Metric(key, number(value), *at) for key, value in values.items() if value is not None]
+    return found
 
 
 def _remarks(events: list[dict[str, Any]], measured: list[Metric]) -> dict[str, str]:

@@ -190,6 +190,11 @@ def _floor(cell: CellRuns) -> Found:
             yield "init_change", pair, f"relative change {change:.2g}, not above 0 and below {FLOOR_CHANGE:g}"
 
 
+def _further(cell: CellRuns) -> Found:
+    """digests of the weights of further extractors equal"""
+    yield from cell.alike("beside", {run.run: run.start.get("beside", {}) for run in cell.runs})
+
+
 def _text(value: Any) -> str:
     text = str(value)
     return short(text) if len(text) == 64 else text if len(text) < 80 else text[:77] + "..."
@@ -197,6 +202,7 @@ def _text(value: Any) -> str:
 
 OWN = {"seeds": _seeds, "identity": _identity, "configurations": _configurations, "draws": _draws}
 OWN |= {"evaluations": _evaluations, "samples": _samples, "null arm": _null, "noise floor": _floor}
+OWN |= {"further extractors": _further}
 FIELDS = {  # of start events that must be equal: the rule, within the pairs of which roles (none: over a cell), fields
     "initial weights": ("digest of the initial backbone weights equal within a pair", ["paired"], ["init_digest"]),
     "data": ("digest of the data equal", [], ["data_digest"]),

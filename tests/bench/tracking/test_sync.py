@@ -1,5 +1,6 @@
 """The projection of run folders into MLflow, against a real sqlite store."""
 
+import math
 import re
 import shutil
 import subprocess
@@ -50,6 +51,13 @@ def test_inception_alone_is_called_fid():
         "fid",
         "frechet_small-conv",
     ]
+
+
+def test_further_distances_are_metrics_under_their_own_names():
+    event = {"event": "eval", "images": 1, "time": 1.0, "fid": 2.0, "mean_spread": 0.3, "beside": {"cifar-net": "nan"}}
+    found = {point.key: point.value for point in sync.metrics([event], "small-conv")}
+    assert found.keys() == {"frechet_small-conv", "mean_spread", "frechet_cifar-net"}
+    assert found["mean_spread"] == 0.3 and math.isnan(found["frechet_cifar-net"])
 
 
 def test_again_changes_nothing_and_more_is_added(root, second):

@@ -48,6 +48,7 @@ def repeat(result):
         (ARM, lambda r: r["start"].update(device="cuda"), "device: device"),
         (ARM, lambda r: r["start"].update(data_digest="x" * 64), "data: data_digest"),
         (ARM, lambda r: r["start"].update(extractor_digest="x" * 64), "extractor: extractor_digest"),
+        (ARM, lambda r: r["start"].update(beside={"cifar-net": "x" * 64}), "further extractors: beside"),
         (ARM, lambda r: r["start"].update(extractor="inception"), "extractor: extractor"),
         (ARM, lambda r: r["start"].update(reference_digest="x" * 64), "reference: reference_digest"),
         (ARM, lambda r: r["start"].update(protocol=3), "protocol: protocol"),
