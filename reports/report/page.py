@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image
 
 from reports.records.suite_records import Records
 from reports.report import formats
 from reports.report.figures import Figure, figures
+from reports.report.samples import grids
 from reports.report.sections import blocks, filled, inline, put, sections, tables
 from reports.report.styles import INK, style
 from reports.report.tree import Report, encode
 
 HERE = Path(__file__).parent
-SMALL = 640  # pixels: sample grids narrower than this are enlarged
 
 
 def write(report: Report, records: Records, folder: Path) -> Path:
@@ -60,30 +57,3 @@ def emphasised(text: str) -> Markup:
     """Text with *words* emphasised."""
     parts = text.split("*")
     return Markup("").join(Markup("<em>{}</em>").format(part) if i % 2 else part for i, part in enumerate(parts))
-
-
-def grids(records: Records, report: Report) -> list[dict[str, str]]:
-    """The last sample grid of the first paired seed of every arm that has one, as data URIs; small ones enlarged."""
-    found, seen = [], set()
-    order = {run.run: i for i, run in enumerate(report.runs)}
-    paired = [run for run in report.runs if run.role == "paired"]
-    for run in sorted(paired, key=lambda run: (run.cell, report.arms.index(run.method), order[run.run])):
-        pictures = sorted((records.folder / run.run / "samples").glob("*.png"))
-        if pictures and (run.cell, run.method) not in seen:
-            seen.add((run.cell, run.method))
-            data = base64.b64encode(enlarged(pictures[-1])).decode()
-            row = {"cell": run.cell, "method": run.method, "seed": str(run.seed)}
-            found.append(row | {"images": f"{int(pictures[-1].stem):,}", "uri": f"data:image/png;base64,{data}"})
-    return found
-
-
-def enlarged(path: Path) -> bytes:
-    """A picture, in PNG; one of few pixels is made larger by the least whole number that brings it to SMALL."""
-    with Image.open(path) as picture:
-        times = -(-SMALL // picture.width)
-        if times == 1:
-            return path.read_bytes()
-        out = io.BytesIO()
-        larger = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
-        larger.save(out, "PNG", optimize=True)
-        return out.getvalue()

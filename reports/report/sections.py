@@ -91,10 +91,10 @@ class Table:
         put(folder / f"{self.name}.csv", csv)
 
 
-def put(path: Path, text: str) -> None:
+def put(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(content if isinstance(content, bytes) else content.encode())
 
 
 def inline(text: str) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 
 import reports
 from reports.report import sections, tree
-from reports.report.page import enlarged
+from reports.report.samples import SMALL, enlarged
 from reports.report.styles import INK, style
 
 ROOT = Path(__file__).parents[3]
@@ -160,7 +160,7 @@ def test_methods_keep_their_colour_and_arms_of_one_method_differ():
 def test_samples_are_enlarged_to_whole_multiples(whole, tmp_path):
     run = synthetic.find(whole, "constant", 0)
     (path,) = (run / "samples").glob("*.png")
-    (tmp_path / "large.png").write_bytes(enlarged(path))
+    enlarged(path, SMALL).save(tmp_path / "large.png")
     with Image.open(path) as small, Image.open(tmp_path / "large.png") as large:
         times = large.width // small.width
         assert times >= 9 and large.size == (small.width * times, small.height * times)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from PIL import Image
 
 import reports
 from reports.records.suite_records import read
@@ -193,6 +194,24 @@ def test_tables_of_the_docs_come_from_complete_runs_and_go_stale(committed, tmp_
     assert embed.main(["--check", "README.md"]) == 1 and "stale" in capsys.readouterr().out
     page.write_text("<!-- table s nothing -->\n<!-- end -->\n")
     assert embed.main(["README.md"]) == 2 and "choose from" in capsys.readouterr().err
+
+
+def test_samples_come_from_complete_runs_and_stay_without_them(committed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page, picture = tmp_path / "docs" / "page.md", tmp_path / "docs" / "s.png"
+    page.parent.mkdir()
+    page.write_text("<!-- samples s docs/s.png -->\n<!-- end -->\n")
+    assert embed.main(["docs/page.md"]) == 2 and "'docs/s.png' is not there" in capsys.readouterr().err
+    folder = sweep(tmp_path / "again")
+    for method in ("none", "constant"):
+        synthetic.grid(synthetic.find(folder, method, 0))
+    assert embed.main(["--root", str(tmp_path / "again"), "docs/page.md"]) == 0
+    with Image.open(picture) as drawn:  # a column for each of three arms, the second without samples
+        columns = np.asarray(drawn.convert("L"))[50, [50, drawn.width // 2, drawn.width - 50]]
+        assert drawn.width > 3 * 200 > drawn.height and columns[1] == 255 > max(columns[0], columns[2])
+    before = picture.read_bytes()
+    assert embed.main(["docs/page.md"]) == embed.main(["--check", "docs/page.md"]) == 0
+    assert picture.read_bytes() == before and "Columns: none, inv_sqrt2, constant." in page.read_text()
 
 
 def test_complete_runs_become_the_reference_and_half_ones_do_not(committed, tmp_path, monkeypatch):
