@@ -40,7 +40,7 @@ WANTED = re.compile(
     r".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
-WIDEST = 110  # characters of an embedded table
+WIDEST = 125  # characters of an embedded table
 
 
 def latest(suite: str, root: Path | None) -> Report:
@@ -106,12 +106,19 @@ def renew(
 
 
 def joined(suites: Sequence[str], name: str, source: Callable[[str], Report]) -> Table:
-    """One table of several suites: the rows of one below those of the other; ValueError if their columns differ."""
-    first, *others = (table(source(suite), name) for suite in suites)
-    for other in others:
-        if other.header != first.header:
-            raise ValueError(f"table: {name!r} has other columns in {suites[0]} than in another of {', '.join(suites)}")
-    return replace(first, rows=[row for one in (first, *others) for row in one.rows])
+    """One table of several suites: the rows of one below those of the other; ValueError if columns or captions differ.
+
+    Where no column says the cell, the first one says the suite.
+    """
+    made = {suite: table(source(suite), name) for suite in suites}
+    first = made[suites[0]]
+    if any((one.header, one.caption) != (first.header, first.caption) for one in made.values()):
+        what = f"{name!r} has other columns or another caption in {suites[0]}"
+        raise ValueError(f"table: {what} than in another of {', '.join(suites)}")
+    if len(suites) == 1 or "cell" in first.header:
+        return replace(first, rows=[row for one in made.values() for row in one.rows])
+    rows = [[suite, *row] for suite, one in made.items() for row in one.rows]
+    return replace(first, header=["suite", *first.header], rows=rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

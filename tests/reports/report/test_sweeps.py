@@ -196,6 +196,17 @@ def test_tables_of_the_docs_come_from_complete_runs_and_go_stale(committed, tmp_
     assert embed.main(["README.md"]) == 2 and "choose from" in capsys.readouterr().err
 
 
+def test_a_table_of_several_suites_says_which_unless_it_says_the_cell(tmp_path):
+    built = {name: build(read(tmp_path, sweep(tmp_path, name).name)) for name in ("a", "b")}
+    one = embed.joined(["a", "b"], "pooled", built.__getitem__)
+    assert one.header[:2] == ["suite", "method"] and [row[0] for row in one.rows] == ["a", "a", "b", "b"]
+    assert embed.joined(["a", "b"], "speedup", built.__getitem__).header[0] == "cell"
+    assert embed.joined(["a"], "pooled", built.__getitem__).header[0] == "method"
+    built["b"] = build(read(tmp_path, sweep(tmp_path, "b", arms={"constant": 1.3}).name))  # another level
+    with pytest.raises(ValueError, match="another caption in a than in another of a, b"):
+        embed.joined(["a", "b"], "pooled", built.__getitem__)
+
+
 def test_samples_come_from_complete_runs_and_stay_without_them(committed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page, picture = tmp_path / "docs" / "page.md", tmp_path / "docs" / "s.png"
@@ -228,7 +239,7 @@ def test_complete_runs_become_the_reference_and_half_ones_do_not(committed, tmp_
 def test_a_table_wider_than_a_page_of_text_is_refused(committed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "README.md").write_text("<!-- table s claims -->\n<!-- end -->\n")
-    assert embed.main(["README.md"]) == 2 and "characters wide, more than 110" in capsys.readouterr().err
+    assert embed.main(["README.md"]) == 2 and "characters wide, more than 125" in capsys.readouterr().err
 
 
 def test_the_tables_of_this_project_are_not_stale(monkeypatch, capsys):
