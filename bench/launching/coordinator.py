@@ -111,6 +111,8 @@ class Coordinator:
                 tick()
         finally:
             self.end()
+        if not self.bad_input:
+            self._freeze()  # as soon as the pilots are done: a report then has a band, before any pair
         undone = any(not run.folder(self.root).is_done() for run in wanted if self.looks.needs(run) is not False)
         return 2 if self.bad_input else int(undone)
 
@@ -146,8 +148,11 @@ class Coordinator:
     def _may_start(self, run: Run) -> bool:
         if run.role in ("pilot", "tuning"):
             return True
-        self.frozen = self.frozen or SweepFolder(self.root, run.suite).freeze(self.everything)
-        return self.frozen and self.looks.needs(run) is True
+        return self._freeze() and self.looks.needs(run) is True
+
+    def _freeze(self) -> bool:
+        self.frozen = self.frozen or SweepFolder(self.root, self.everything[0].suite).freeze(self.everything)
+        return self.frozen
 
     def _worth_waiting(self, left: list[Run]) -> bool:
         """Not if all that is open waits for pilots of which one failed, or for the verdict of runs that failed."""

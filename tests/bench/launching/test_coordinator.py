@@ -142,7 +142,7 @@ def test_targets_of_other_pilots_are_refused(tiny, tmp_path, data):
     path = tiny(budget=320)
     train(path, tmp_path, data, "role=pilot")
     sweep = SweepFolder(tmp_path, "tiny")
-    assert sweep.freeze(runs_of(path))
+    assert sweep.protocol.is_file() and sweep.freeze(runs_of(path))
     with pytest.raises(ValueError, match="pilots: the target bands were frozen from other pilots"):
         sweep.freeze(runs_of(tiny(budget=640)))
 
