@@ -77,9 +77,8 @@ def ladder(suite: SuiteFile) -> SuiteFile:
         raise BadInput(f"--recipe: the baseline {suite.baseline!r} of {suite.name} has a rate of its own")
     seeds = SeedKeys.model_construct(paired=[], pilots=[], tuning=SEEDS)
     path = suite.path.with_name(f"{suite.name}-recipe.yaml")
-    return suite.model_copy(
-        update={"path": path, "arms": [suite.baseline], "rates": [*RATES], "seeds": seeds, "looks": []}
-    )
+    study = {"path": path, "arms": [suite.baseline], "rates": [*RATES], "seeds": seeds, "looks": [], "probes": False}
+    return suite.model_copy(update=study)
 
 
 def measure(runs: list[Run], root: Path) -> list[Rung]:
