@@ -273,7 +273,7 @@ class Writer:
         files = {name: {"bytes": size, "sha256": sha256(self.path / name)} for name, size in sizes.items()}
         if ("labels.npy" in files) != bool(self.dataset.classes or self.dataset.labelled):
             what = f"prepare wrote {'labels' if 'labels.npy' in files else 'no labels'}"
-            told = f"its Dataset says classes={self.dataset.classes}; make both agree"
+            told = f"its Dataset says classes={self.dataset.classes}, labelled={self.dataset.labelled}; make both agree"
             raise ValueError(f"dataset {self.dataset.name}: {what}, {told}")
         manifest = {"format": FORMAT, "name": self.dataset.name, "count": self.count, "shape": list(self.dataset.shape)}
         manifest |= {"condition": self.dataset.condition, "recipe": self.dataset.recipe, **self.facts}

@@ -11,11 +11,12 @@ from bench.planning import costs
 from bench.planning.plan import plan
 from bench.planning.suite import SuiteFile
 from bench.runs.run_spec import Run
+from reports.records.suite_records import OWN
 
 ALIKE = 1.01  # arms whose parameters differ by more than this are listed
 
 
-def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | None, listing: str) -> None:
+def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | None, listing: str = OWN) -> None:
     """Print a line per cell, or per run, and the sums; BadInput for an unknown chip. listing: as of `Looks`.
 
     Runs of one cell and arm cost the same, but for pilots, which are measured more often.

@@ -155,8 +155,8 @@ def write_store(folder: Path, dataset: Dataset, count: int) -> None:
             return
         writer.count = count
         writer.write("images", bits.integers(0, 256, (1 if dataset.context else count, *shape), dtype=np.uint8))
-        if dataset.classes:
-            writer.write("labels", bits.integers(0, dataset.classes, count))
+        if dataset.classes or dataset.labelled:
+            writer.write("labels", bits.integers(0, dataset.classes or 1, count))
         if dataset.context:
             texts = bits.standard_normal((count, *dataset.context), dtype=np.float32).astype(np.float16)
             moments = bits.standard_normal((count, 2 * shape[0], *shape[1:]), dtype=np.float32).astype(np.float16)

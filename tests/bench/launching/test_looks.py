@@ -170,7 +170,8 @@ def test_looks_that_change_after_a_run_has_begun_are_refused(tiny, tmp_path, dat
     said = capsys.readouterr().err
     assert "looks: [6, 12] differs from [], with which runs of" in said and said.count("\n") == 1
     sweep = SweepFolder(tmp_path, "tiny")
-    sweep.suite.unlink()
+    for frozen in (sweep.suite, sweep.protocol):
+        frozen.unlink()
     assert train(tiny(**KEYS), tmp_path, "seed=0") == 0
     with pytest.raises(ValueError, match=r"looks: \[6, 12\] differ from those of the suite, \[\]; a changed recipe"):
         sweep.freeze(plan(suite_file.load(tiny(**KEYS | {"looks": []}))))
