@@ -44,6 +44,8 @@ class Entry:
 def enter(root: Path, suite: str, method: str, folder: Path = FOLDER) -> Path:
     """Write the entry of an arm that is trained; ValueError, one line, where its runs allow no verdict."""
     records = read(root, suite, widest(root, suite))
+    if records.suite.looks:
+        raise ValueError(f"suite: {suite!r} has looks; enter methods on a suite with a fixed number of pairs")
     if method not in (arms := [arm for arm in records.suite.arms if arm != records.suite.baseline]):
         raise ValueError(f"method: {method!r} is no arm of {root}/{suite}; choose from {', '.join(arms)}")
     report = build(records)
@@ -54,15 +56,27 @@ def enter(root: Path, suite: str, method: str, folder: Path = FOLDER) -> Path:
     found = {arm.cell: arm.result for arm in report.comparisons if arm.method == method and arm.result}
     cells = {cell: replace(found[cell], levels=()) for cell in pool.result.cells}
     entry = Entry(method, suite, report.scale, _baseline(records), cells)
-    put(path := folder / f"{re.sub(r'[^a-z0-9.]+', '-', method.lower()).strip('-')}.json", encode(entry))
+    path = folder / f"{re.sub(r'[^a-z0-9.]+', '-', method.lower()).strip('-')}.json"
+    if path.is_file() and (other := _read(path)) and (other.suite, other.method) != (suite, method):
+        raise ValueError(f"{path}: holds {other.method!r} on {other.suite}; rename it to enter {method!r} on {suite}")
+    put(path, encode(entry))
     return path
+
+
+def _read(path: Path) -> Entry:
+    """A committed entry; ValueError, one line, for a file that is none."""
+    try:
+        entry: Entry = restore(Entry, read_json(path))
+        return entry
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path}: is no entry ({error}); enter its method again") from None
 
 
 def board(suite: str, folder: Path = FOLDER) -> Table:
     """All entries of a suite, fastest first; ValueError, one line, where they were not compared with one baseline."""
-    entries = [restore(Entry, read_json(path)) for path in sorted(folder.glob("*.json"))]
+    entries = [_read(path) for path in sorted(folder.glob("*.json"))]
     entries = [entry for entry in entries if entry.suite == suite]
-    if len({(entry.baseline, *entry.cells) for entry in entries}) > 1:
+    if len({(entry.baseline, *sorted(entry.cells)) for entry in entries}) > 1:
         raise ValueError(f"{folder}: entries of other configurations of {suite}; enter all of them again")
     alpha = ALPHA / max(len(entries), 1)
     pooled = [(pool_cells(entry.cells, alpha), entry) for entry in entries]

@@ -59,11 +59,11 @@ def looked(records: Records) -> dict[str, Look]:
 
 
 def _ended(records: Records, bands: compared.Bands) -> bool:
-    """Whether all paired runs in usable cells have ended."""
+    """Whether all paired runs in usable cells have ended; not if no cell is usable."""
     usable = [cell for cell, band in bands.items() if band.usable]
     runs = [run for run in records.suite.runs if run.role == "paired" and run.cell in usable]
     ended = [records.results[run.run].status in ("complete", "diverged") for run in runs if run.run in records.results]
-    return len(ended) == len(runs) and all(ended)
+    return 0 < len(ended) == len(runs) and all(ended)
 
 
 def at(records: Records, pairs: Mapping[str, int]) -> Records:

@@ -36,6 +36,21 @@ def test_an_entry_of_other_runs_is_refused(entered):
         leaderboard.board("s", entered)
 
 
+def test_an_entry_of_another_suite_or_method_is_not_overwritten(entered, tmp_path):
+    before = (entered / "constant.json").read_bytes()
+    synthetic.suite(tmp_path, METHODS, name="t")
+    with pytest.raises(ValueError, match=r"constant.json: holds 'constant' on s; rename it"):
+        leaderboard.enter(tmp_path, "t", "constant", entered)
+    assert (entered / "constant.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["[]", '{"method": "x"}'])
+def test_a_file_that_is_no_entry_is_named(entered, content):
+    (entered / "constant.json").write_text(content)
+    with pytest.raises(ValueError, match=r"constant.json: is no entry .*enter its method again"):
+        leaderboard.board("s", entered)
+
+
 def test_what_has_no_verdict_is_not_entered(tmp_path, capsys):
     """Half of the runs, a method that is no arm, and a folder without the suite: one line, exit code 2."""
     synthetic.suite(tmp_path, METHODS, done=0.5)
