@@ -72,10 +72,13 @@ def show(suite: SuiteFile, root: Path, data: Path, workers: int | None) -> int:
 
 
 def ladder(suite: SuiteFile) -> SuiteFile:
-    """The study of a suite: tuning runs of its baseline at each rate, and nothing else."""
+    """The study of a suite: tuning runs of its baseline at each rate, and nothing else.
+
+    A suite of measurements times nothing, so that the spread of its times over many seeds is not asked for.
+    """
     if labels.split(suite.baseline)[1] != 1:
         raise BadInput(f"--recipe: the baseline {suite.baseline!r} of {suite.name} has a rate of its own")
-    seeds = SeedKeys.model_construct(paired=[], pilots=[], tuning=SEEDS)
+    seeds = SeedKeys.model_construct(paired=[], pilots=[], tuning=SEEDS if suite.seeds.pilots else SEEDS[:NEIGHBOURS])
     path = suite.path.with_name(f"{suite.name}-recipe.yaml")
     study = {"path": path, "arms": [suite.baseline], "rates": [*RATES], "seeds": seeds, "looks": [], "probes": False}
     return suite.model_copy(update=study)

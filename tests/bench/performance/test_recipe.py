@@ -60,3 +60,9 @@ def test_the_study_trains_the_baseline_alone_on_seeds_of_its_own(tmp_path, data,
     assert len(list((tmp_path / "runs" / "tiny-recipe").glob("*/result.json"))) == 7
     assert code == int("broken" in said) and said.count("digits/uvit-xs") == 4
     assert len(re.findall(r" -?\d\.\d{3} +\d+\.\d{3} +(?:yes|no) ", said)) == 3  # 0.950 is told from 0.949
+
+
+def test_a_suite_of_measurements_is_asked_for_fewer_seeds():
+    """It has no pilots and times nothing."""
+    runs = plan(recipe.ladder(suite_file.load("stability")))
+    assert {run.spec.seed for run in runs} == set(recipe.SEEDS[: recipe.NEIGHBOURS])
