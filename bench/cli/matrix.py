@@ -11,13 +11,12 @@ from bench.planning import costs
 from bench.planning.plan import plan
 from bench.planning.suite import SuiteFile
 from bench.runs.run_spec import Run
-from reports.records.suite_records import OWN
 
 ALIKE = 1.01  # arms whose parameters differ by more than this are listed
 
 
-def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | None, listing: str = OWN) -> None:
-    """Print a line per cell, or per run, and the sums; BadInput for an unknown chip. listing: as of `Looks`.
+def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | None) -> None:
+    """Print a line per cell, or per run, and the sums; BadInput for an unknown chip.
 
     Runs of one cell and arm cost the same, but for pilots, which are measured more often.
     """
@@ -29,7 +28,7 @@ def show(suite: SuiteFile, runs: list[Run], root: Path, each: bool, chip: str | 
     unit, scale = ("GPU-hours", 1.0) if gpu else ("minutes", 60.0)
     if each:
         matrix = table("run", "role", "state", right=("parameters", "MFLOPs", "images", "evaluations", unit))
-        looks = Looks(plan(suite), root, listing)
+        looks = Looks(plan(suite), root)
         looks.refresh()
         for run in runs:
             sizes = (f"{cost[run.id].params:,}", f"{cost[run.id].flops / 1e6:,.2f}", f"{run.spec.budget:,}")

@@ -24,10 +24,13 @@ def plan(o: argparse.Namespace) -> None:
     """A table of the cells, or of every run: networks, images, time, disk; starts nothing."""
     from bench.cli import matrix
     from bench.launching import local
+    from bench.launching.sweep_folder import SweepFolder
     from bench.planning import plan, suite_file
 
-    suite, listing = local.widened(suite_file.load(o.suite, o.root), o.root, o.arm)
-    matrix.show(suite, plan.select(plan.plan(suite), o.only), o.root, o.runs, o.chip, listing)
+    suite = local.widened(suite_file.load(o.suite, o.root), o.root, o.arm)
+    everything = plan.plan(suite)
+    SweepFolder(o.root, suite.name).check(suite, everything)
+    matrix.show(suite, plan.select(everything, o.only), o.root, o.runs, o.chip)
 
 
 def run(o: argparse.Namespace) -> int:
@@ -35,14 +38,16 @@ def run(o: argparse.Namespace) -> int:
     if not o.dry_run:
         process.warm_up()
     from bench.launching import local, looks
+    from bench.launching.sweep_folder import SweepFolder
     from bench.planning import plan, suite_file
 
     suite = suite_file.load(o.suite, o.root)
     if not o.dry_run:
         return local.run(suite, o.root, o.data, o.only, o.workers, o.sync_every, o.arm)
-    suite, listing = local.widened(suite, o.root, o.arm)
+    suite = local.widened(suite, o.root, o.arm)
     everything = plan.plan(suite)
-    left = looks.Looks(everything, o.root, listing)
+    SweepFolder(o.root, suite.name).check(suite, everything)
+    left = looks.Looks(everything, o.root)
     left.refresh()
     for run in plan.with_pilots(everything, plan.select(everything, o.only)):
         print(f"{left.state(run):8}  {run.id}")
@@ -112,16 +117,28 @@ def report(o: argparse.Namespace) -> int:
     from reports.report.output import folder
 
     name, other = _name(o), _other(o) if o.other else None
-    out = o.out or o.root / name / (f"against-{other[1]}" if other else folder(o.baseline))
-    if not o.out and not os.access(out if out.is_dir() else out.parent, os.W_OK):
-        raise BadInput(f"--out: {out} cannot be written to; give another folder")
+    if other:
+        where = {o.root / name / f"against-{other[1]}": ""}
+    else:
+        found = reports.listings(o.root, name, o.baseline)
+        where = {o.root / name / folder(o.baseline, listing): listing for listing in found}
+    where = {o.out: next(iter(where.values()))} if o.out else where
+    for out in where:
+        if not o.out and not os.access(out if out.is_dir() else out.parent, os.W_OK):
+            raise BadInput(f"--out: {out} cannot be written to; give another folder")
     if o.dry_run:
-        print(f"would write {out / 'index.html'}")
+        print(*(f"would write {out / 'index.html'}" for out in where), sep="\n")
         return 0
     print(*(f"{run}: {what}\n" for run, what in reports.failed(o.root, name).items()), sep="", end="", file=sys.stderr)
-    page = reports.compare_sweeps(o.root, name, *other, out) if other else reports.write(o.root, name, out, o.baseline)
-    print(f"report: {page}" if page else f"report: none of {name}, whose runs failed; run it again once that is mended")
-    return int(page is None)
+    pages = [
+        reports.compare_sweeps(o.root, name, *other, out)
+        if other
+        else reports.write(o.root, name, out, o.baseline, listing)
+        for out, listing in where.items()
+    ]
+    none = f"none of {name}, whose runs failed; run it again once that is mended"
+    print(*(f"report: {page or none}" for page in pages), sep="\n")
+    return int(None in pages)
 
 
 def _other(o: argparse.Namespace) -> tuple[Path, str]:

@@ -22,7 +22,6 @@ from bench.launching.looks import Looks
 from bench.launching.process import Exit, Meeting
 from bench.launching.sweep_folder import SweepFolder
 from bench.runs.run_spec import Run
-from reports.records.suite_records import OWN
 
 POLL = 1.0  # seconds between looks at runs that others hold, and at the progress
 REVIVALS = 3  # times that the process of one run may be killed before the run counts as failed
@@ -79,7 +78,7 @@ class Coordinator:
 
     devices: CUDA_VISIBLE_DEVICES of each worker, None on a CPU. grace: seconds to wait for the end of the job when a
     process was told to leave by somebody else, before its run starts again. elsewhere: starts the ranks of a run on
-    other nodes of this job. listing: the one that the plan was published as.
+    other nodes of this job.
     """
 
     everything: list[Run]
@@ -89,7 +88,6 @@ class Coordinator:
     devices: list[str] | None = None
     grace: float = 0.0
     elsewhere: Callable[[Run], Elsewhere] = lambda _: Elsewhere()
-    listing: str = OWN
     active: list[ActiveRun] = field(default_factory=list, init=False)
     failed: set[str] = field(default_factory=set, init=False)  # also those where nothing could be written down
     killed: Counter[str] = field(default_factory=Counter, init=False)  # how often the process of a run was
@@ -97,7 +95,7 @@ class Coordinator:
     frozen: bool = field(default=False, init=False)  # whether comparisons may start
 
     def __post_init__(self) -> None:
-        self.looks = Looks(self.everything, self.root, self.listing)
+        self.looks = Looks(self.everything, self.root)
 
     def train(self, wanted: list[Run], tick: Callable[[], None] = lambda: None) -> int:
         """Train runs until all are done or failed, `tick` at each look; 0, 1 if one is not done, 2 after bad input."""

@@ -15,8 +15,7 @@ from bench.launching.nodes import Nodes
 from bench.launching.process import WARNINGS
 from bench.planning import suite_file
 from bench.planning.plan import plan, select, with_pilots
-from reports import write
-from reports.records.suite_records import OWN
+from reports import listings, write
 
 # A program with SLURM's warnings blocked: one that comes before Python can take it would end the job for good. They
 # stay pending, also through exec, until the job takes them.
@@ -34,7 +33,7 @@ class Work:
     """Train the runs `only` of a suite, one after the other. Called again after a requeue, it goes on.
 
     patience: seconds that its run gets to save when the job is warned. devices: CUDA_VISIBLE_DEVICES of this job, where
-    no scheduler sets it. listing: see `Coordinator`.
+    no scheduler sets it.
     """
 
     suite: str
@@ -44,12 +43,11 @@ class Work:
     tracking: str | None = None
     patience: float = 60.0
     devices: str | None = None
-    listing: str = OWN
 
     def __call__(self) -> int:
         everything, root = plan(suite_file.load(self.suite)), Path(self.root)
         devices = None if self.devices is None else [self.devices]
-        coordinator = Coordinator(everything, root, Path(self.data), 1, devices, GRACE, listing=self.listing)
+        coordinator = Coordinator(everything, root, Path(self.data), 1, devices, GRACE)
         job = submitit.JobEnvironment()
         _at_work.append(coordinator)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WARNINGS)
@@ -74,7 +72,7 @@ class Work:
         return DelayedSubmission(self)
 
 
-def write_report(suite: str, root: str, listing: str) -> str:
-    """Write the report of what is there, once the sweep has ended."""
+def write_report(suite: str, root: str) -> list[str]:
+    """Write the reports of what is there, once the sweep has ended."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, WARNINGS)
-    return str(write(Path(root), suite, listing=listing))
+    return [str(write(Path(root), suite, listing=listing)) for listing in listings(root, suite)]

@@ -25,13 +25,13 @@ from bench.launching.progress import Grid, last_distance
 from bench.launching.sweep_folder import SweepFolder
 from bench.planning.plan import plan, select, with_pilots
 from bench.planning.suite import SuiteFile
-from bench.planning.suite_file import with_arms
+from bench.planning.suite_file import label, with_arms
 from bench.runs import checkpoint
 from bench.runs.run_spec import Run
 from datasets.parallel import cores, leave_with_parent
 from reports.records.event_log import read_events
 from reports.records.run_folder import State
-from reports.records.suite_records import OWN, WITH_ARMS
+from reports.records.suite_records import WITH_ARMS
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
 
     arms: added to the suite's own and to those of earlier calls. They get a report in which they stand beside these.
     """
-    own, (suite, listing) = suite, widened(suite, root, arms)
+    own, suite = suite, widened(suite, root, arms)
     everything = plan(suite)
     wanted = with_pilots(everything, select(everything, only))
     prepare(own, suite, wanted, root, data)
@@ -56,7 +56,7 @@ def run(
     over = all(one.folder(root).is_done() for one in wanted)
     slots = devices(suite, workers) if not over and suite.device == "cuda" else None
     count = len(slots) if slots else workers or default_workers(suite)
-    coordinator = Coordinator(everything, root, data, count, slots, listing=listing)
+    coordinator = Coordinator(everything, root, data, count, slots)
     coordinator.looks.refresh()
     states, sweep = Counter(map(coordinator.looks.state, wanted)), Path(root) / suite.name
     done = states[State.COMPLETE] + states[State.DIVERGED]
@@ -86,16 +86,13 @@ def run(
         print("mend what is said there and call the same command again: it trains what is not done", file=sys.stderr)
     if arms:
         page = reports.write(root, suite.name, listing=WITH_ARMS)
-        print(*reports.verdicts(root, suite.name), f"report: {page}", sep="\n")
+        print(*reports.verdicts(root, suite.name, [*map(label, arms)]), f"report: {page}", sep="\n")
     return code
 
 
-def widened(suite: SuiteFile, root: Path, arms: Sequence[str] | None) -> tuple[SuiteFile, str]:
-    """The suite with arms added to its own and to those of earlier calls, and what its plan is published as; without
-    arms the suite itself."""
-    if not arms:
-        return suite, OWN
-    return with_arms(suite, [*SweepFolder(root, suite.name).added_arms(), *arms]), WITH_ARMS
+def widened(suite: SuiteFile, root: Path, arms: Sequence[str] | None) -> SuiteFile:
+    """The suite with arms added to its own and to those of earlier calls; without arms the suite itself."""
+    return with_arms(suite, [*SweepFolder(root, suite.name).added_arms(), *arms]) if arms else suite
 
 
 def prepare(own: SuiteFile, suite: SuiteFile, wanted: list[Run], root: Path, data: Path) -> None:
@@ -103,7 +100,7 @@ def prepare(own: SuiteFile, suite: SuiteFile, wanted: list[Run], root: Path, dat
 
     own: the suite without added arms, whose listing stands beside that of all."""
     sweep = SweepFolder(root, suite.name)
-    sweep.check_version()
+    sweep.check(suite, plan(suite))
     for name in dict.fromkeys(cell.dataset for cell in suite.cells):
         datasets.prepare(name, data)
     for one in wanted:

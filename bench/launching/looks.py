@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.launching.sweep_folder import SweepFolder
+from bench.launching.sweep_folder import SweepFolder, record
 from bench.runs.run_spec import Run
 from reports.records.run_folder import State
-from reports.records.suite_records import OWN, read, read_bands
+from reports.records.suite_records import read_bands, with_results
 from reports.report import looks
 
 
@@ -18,12 +18,11 @@ class Looks:
     """Which of a suite's runs are needed, `everything` being its plan.
 
     The verdicts are the report's own, so that every coordinator finds the same. They are asked for again only when all
-    runs of an arm's next look have ended. listing: the one that the plan was published as.
+    runs of an arm's next look have ended.
     """
 
     everything: Sequence[Run]
     root: Path
-    listing: str = OWN
     looked: looks.Looked = field(default_factory=dict, init=False)
     waiting: dict[str, list[Run]] = field(default_factory=dict, init=False)  # by arm, what its next look waits for
 
@@ -31,14 +30,14 @@ class Looks:
         """See which looks are complete by now; before the bands are frozen nothing is."""
         last = max((run.look for run in self.everything), default=0)
         sweep = SweepFolder(self.root, self.everything[0].suite)
-        if not (last and sweep.protocol.is_file() and (sweep.path / self.listing).is_file()):
+        if not (last and sweep.protocol.is_file()):
             return
         for arm, left in self.waiting.items():
             self.waiting[arm] = [run for run in left if not run.folder(self.root).is_done()]
         if self.looked and all(self.waiting.values()):
             return
         usable = {cell for cell, band in read_bands(sweep.protocol).items() if band["usable"]}
-        self.looked = looks.looked(read(self.root, sweep.path.name, self.listing))
+        self.looked = looks.looked(with_results(self.root, record(list(self.everything))))
         paired = [run for run in self.everything if run.role == "paired" and run.spec.cell in usable]
         self.waiting = {
             arm: [run for run in paired if run.look == one.seen and (run.label == arm or run.label not in self.looked)]

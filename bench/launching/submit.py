@@ -87,16 +87,16 @@ class Submission:
 
     def __init__(self, suite: SuiteFile, o: argparse.Namespace) -> None:
         self.own, self.o = suite, o
-        self.suite, self.listing = local.widened(suite, o.root, o.arm)
+        self.suite = local.widened(suite, o.root, o.arm)
         self.everything = plan(self.suite)
         self.wanted = with_pilots(self.everything, select(self.everything, o.only))
         self.sweep = SweepFolder(Path(o.root).resolve(), suite.name)
-        self.sweep.check_version()
+        self.sweep.check(self.suite, self.everything)
         self.where = f"{shlex.quote(suite.name)} --root {shlex.quote(str(o.root))}"
 
     def missing(self, held: set[str]) -> list[Run]:
         """Runs to submit: not done, not known to be unneeded, in no job of ours; failed ones only if asked for."""
-        looks = Looks(self.everything, self.sweep.path.parent, self.listing)
+        looks = Looks(self.everything, self.sweep.path.parent)
         looks.refresh()
         states = {run.id: looks.state(run) for run in self.wanted}
         over = {name for name, state in states.items() if state.done or state is State.UNNEEDED}
@@ -216,12 +216,12 @@ class Slurm(Submission):
         patience = 0.8 * self.profile.signal_delay
         for kind, elements in arrays:
             only = [",".join(f"run={run.id}" for run in runs) for runs in elements]
-            works = [Work(*self.places, text, self.o.tracking, patience, listing=self.listing) for text in only]
+            works = [Work(*self.places, text, self.o.tracking, patience) for text in only]
             with _forgotten([run for runs in elements for run in runs], self.sweep):
                 before = self.kinds[: self.kinds.index(kind)]
                 array = self.sbatch(kind, works, elements, [job for one in before for job in earlier[one]])
             earlier[kind].append(array)
-        report = partial(write_report, self.suite.name, str(self.sweep.path.parent), self.listing)
+        report = partial(write_report, self.suite.name, str(self.sweep.path.parent))
         self.sbatch("report", [report], [[]], [job for those in earlier.values() for job in those])
 
     def sbatch(self, kind: str, works: list[Any], elements: list[list[Run]], after: list[str]) -> str:
@@ -281,7 +281,7 @@ class Local(Submission):
         code = self.prepare()
         executor = submitit.AutoExecutor(folder=self.sweep.path / "jobs", cluster="local")
         executor.update_parameters(timeout_min=o.time or LOCAL_TIME, name=self.suite.name)
-        works = [Work(*self.places, o.only, o.tracking, devices=one, listing=self.listing) for one in slots]
+        works = [Work(*self.places, o.only, o.tracking, devices=one) for one in slots]
         with chdir(code), _forgotten(left, self.sweep), _own_streams():
             ids = [job.job_id for job in executor.submit_array(works)]
         jobs = [{"id": job, "started": psutil.Process(int(job)).create_time()} for job in ids]

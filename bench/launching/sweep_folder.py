@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from reports.records.suite_records import (
 
 # Seeds in suite.json, and the role of their runs; those that a user chooses come first.
 SEEDS = {"paired": "paired", "pilots": "pilot", "tuning": "tuning", "null": "null", "floor": "floor"}
+WORDS = ("title", "scale", "baseline", "trial")  # in suite.json, as the suite file has them
 CHOSEN = ("paired", "pilots", "tuning")
 
 
@@ -48,12 +49,6 @@ class SweepFolder:
         self.path = Path(root) / suite
         self.suite, self.protocol = self.path / "suite.json", self.path / "protocol.json"
         self.submitted = self.path / "submitted.json"
-
-    def check_version(self) -> None:
-        """ValueError, one line, if what is there is broken or was written under another protocol version."""
-        if self.suite.is_file():
-            read_suite(self.path.parent, self.path.name)
-        read_bands(self.protocol)
 
     def batches(self, cluster: str | None = None) -> list[dict[str, Any]]:
         """The batches of jobs submitted so far (to a cluster): batch, cluster, kind, code, jobs with their runs."""
@@ -77,40 +72,30 @@ class SweepFolder:
         return [arm for arm in more if arm not in own]
 
     def publish(self, suite: SuiteFile, runs: list[Run], listing: str = OWN) -> None:
-        """Write suite.json. BadInput if seeds or looks changed after a run has begun, or what pilots compute after the
-        bands were frozen from them: it would choose the result."""
-        found = {key: [run.spec.seed for run in runs if run.role == role] for key, role in SEEDS.items()}
-        seeds = SeedsRecord(**{key: tuple(dict.fromkeys(those)) for key, those in found.items()})
-        if self.suite.is_file() and any(self.path.glob("*/events.jsonl")):
-            before = read_suite(self.path.parent, self.path.name)
-            chosen = [(f"seeds.{name}", getattr(seeds, name), getattr(before.seeds, name)) for name in CHOSEN]
-            for name, here, there in [*chosen, ("looks", tuple(suite.looks), before.looks)]:
+        """Write suite.json, after `check`."""
+        self.check(suite, runs)
+        write_json(self.path / listing, asdict(replace(record(runs), **{key: getattr(suite, key) for key in WORDS})))
+
+    def check(self, suite: SuiteFile, runs: list[Run]) -> None:
+        """BadInput if seeds or looks changed after a run has begun, or what pilots compute after the bands were frozen
+        from them: it would choose the result. ValueError, one line, if what is there is broken or of another protocol
+        version."""
+        now, frozen = record(runs), read_bands(self.protocol)
+        before = read_suite(self.path.parent, self.path.name) if self.suite.is_file() else now
+        if any(self.path.glob("*/events.jsonl")):
+            chosen = [(f"seeds.{name}", getattr(now.seeds, name), getattr(before.seeds, name)) for name in CHOSEN]
+            for name, here, there in [*chosen, ("looks", now.looks, before.looks)]:
                 if here != there:
                     raise BadInput(
                         f"{suite.path}: {name}: {list(here)} differs from {list(there)}, with which runs of "
                         f"{self.path} were started; {name.partition('.')[0]} never change after the first: "
                         "use another suite name"
                     )
-        if gone := pilots_of(read_bands(self.protocol)) - {run.id for run in runs}:
+        if gone := pilots_of(frozen) - {run.id for run in runs}:
             what = self._changed(min(gone), runs)
             raise BadInput(
                 f"{suite.path}: {what}, with which the target bands in {self.protocol} were frozen; {ANOTHER}"
             )
-        specs = [run.spec for run in runs]
-        cells = [CellRecord(spec.dataset, spec.backbone, spec.budget, tuple(spec.evaluation.images)) for spec in specs]
-        listed = [
-            Listed(run.id, spec.dataset, spec.backbone, run.label, run.role, spec.seed, run.pair)
-            for run, spec in zip(runs, specs, strict=True)
-        ]
-        arms = dict.fromkeys(run.label for run in runs if run.role == "paired")
-        content: dict[str, Any] = {key: getattr(suite, key) for key in ("title", "scale", "baseline", "trial")}
-        content |= {
-            "looks": tuple(suite.looks),
-            "arms": tuple(arms),
-            "cells": tuple(dict.fromkeys(cells)),
-            "runs": tuple(listed),
-        }
-        write_json(self.path / listing, asdict(SuiteRecord(PROTOCOL, suite.name, seeds=seeds, **content)))
 
     def _changed(self, pilot: str, runs: list[Run]) -> str:
         """What a suite's plan says of a pilot that is not in it, by the first key that differs."""
@@ -126,8 +111,7 @@ class SweepFolder:
         """Whether comparisons may start: bands and looks are frozen, now if all pilots are done, or there are none."""
         everything = list(everything)
         pilots = {run.id: run.folder(self.path.parent) for run in everything if run.role == "pilot"}
-        pairs = [run.look for run in {run.pair: run for run in everything if run.role == "paired"}.values()]
-        looks = tuple(bisect_right(pairs, look) for look in sorted({*pairs})) if any(pairs) else ()
+        looks = looks_of(everything)
         if not pilots:
             return True
         if not self.protocol.is_file():
@@ -144,6 +128,37 @@ class SweepFolder:
         if left := pilots.keys() - pilots_of(frozen):
             raise BadInput(f"{self.protocol}: pilots: {min(left)} is none of those that it was frozen from; {ANOTHER}")
         return True
+
+
+def record(runs: list[Run]) -> SuiteRecord:
+    """What suite.json says of a suite, of which `runs` is the plan, without the suite's own words."""
+    found = {key: [run.spec.seed for run in runs if run.role == role] for key, role in SEEDS.items()}
+    seeds = SeedsRecord(**{key: tuple(dict.fromkeys(those)) for key, those in found.items()})
+    specs = [run.spec for run in runs]
+    cells = [CellRecord(spec.dataset, spec.backbone, spec.budget, tuple(spec.evaluation.images)) for spec in specs]
+    listed = [
+        Listed(run.id, spec.dataset, spec.backbone, run.label, run.role, spec.seed, run.pair)
+        for run, spec in zip(runs, specs, strict=True)
+    ]
+    arms = tuple(dict.fromkeys(run.label for run in runs if run.role == "paired"))
+    return SuiteRecord(
+        protocol=PROTOCOL,
+        suite=runs[0].suite,
+        title="",
+        scale="mini",
+        baseline=next((run.label for run in runs if run.role == "pilot"), ""),
+        arms=arms,
+        seeds=seeds,
+        cells=tuple(dict.fromkeys(cells)),
+        runs=tuple(listed),
+        looks=looks_of(runs),
+    )
+
+
+def looks_of(runs: list[Run]) -> tuple[int, ...]:
+    """The numbers of pairs after which a plan looks; none if it trains them all."""
+    pairs = [run.look for run in {run.pair: run for run in runs if run.role == "paired"}.values()]
+    return tuple(bisect_right(pairs, look) for look in sorted({*pairs})) if any(pairs) else ()
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any], within: str = "") -> str:

@@ -3,12 +3,14 @@
 A recipe is chosen on runs of the baseline alone, of seeds in no pair and no pilot, before any arm is trained. The rule:
 in every run the distance falls steadily once 0.3 of the budget is over (its isotonic fit explains at least 95 % of the
 variance of its logarithm from there on) and ends at under a third of what it was after a tenth; of half, one and two
-times the learning rate, the suite's is the fastest that does so. Rates within 10 % of the fastest count as fast.
+times the learning rate, the suite's is the fastest that does so. Rates within 10 % of the fastest count as fast. A
+suite of measurements compares the networks of a family: there it is the fastest at which all of them do.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from reports.analysis import bands
 from reports.analysis.curves import Curve, fit, log_times
 from reports.records import labels
 from reports.records.files import read_json
+from reports.report.stability import family
 
 SEEDS = list(range(200, 212))
 RATES = (0.5, 1.0, 2.0)  # of the suite's own learning rate
@@ -58,15 +61,17 @@ def show(suite: SuiteFile, root: Path, data: Path, workers: int | None) -> int:
     if code := local.run(study, root, data, ",".join(f"run={run.id}" for run in runs), workers, 0):
         return code
     print(f"{'cell':22}{'lr':>8}  seeds  explained  end / tenth  steady  speed  sd of L")
+    cells = dict.fromkeys(run.spec.cell for run in runs)
+    measured = {cell: measure([run for run in runs if run.spec.cell == cell], root) for cell in cells}
     verdicts = []
-    for cell in dict.fromkeys(run.spec.cell for run in runs):
-        rungs = measure([run for run in runs if run.spec.cell == cell], root)
+    for cell, rungs in measured.items():
         for rung in rungs:
             print(
                 f"{cell:22}{rung.rate:8g}{len(rung.log_images):7}{rung.explained:11.3f}{rung.fall:13.3f}"
                 f"{'yes' if rung.steady else 'no':>8}{_speed(rung, rungs):6.2f}x{np.std(rung.log_images, ddof=1):9.3f}"
             )
-        verdicts.append(judge(rungs))
+        kin = [] if suite.seeds.pilots else [other for other in measured if family(other) == family(cell)]
+        verdicts.append(judge(rungs, {rung.factor for other in kin for rung in measured[other] if not rung.steady}))
     print("\n".join(said for _, said in verdicts))
     return int(not all(kept for kept, _ in verdicts))
 
@@ -100,12 +105,13 @@ def measure(runs: list[Run], root: Path) -> list[Rung]:
     return rungs
 
 
-def judge(rungs: list[Rung]) -> tuple[bool, str]:
-    """Whether the suite's own rate keeps the rule in one cell, and a line that says so."""
+def judge(rungs: list[Rung], unsteady: Collection[float] = ()) -> tuple[bool, str]:
+    """Whether the suite's own rate keeps the rule in one cell, and a line that says so. unsteady: factors at which a
+    network that shares the rate does not learn steadily."""
     own = next(rung for rung in rungs if rung.factor == 1)
     if not own.steady:
         return False, f"{own.cell}: the rule is broken: not every run falls steadily at {own.rate:g}"
-    faster = [rung for rung in rungs if rung.steady and _speed(rung, rungs) > FAST]
+    faster = [rung for rung in rungs if rung.steady and rung.factor not in unsteady and _speed(rung, rungs) > FAST]
     if faster:
         return False, f"{own.cell}: the rule is broken: {faster[-1].rate:g} is as steady, and faster"
     return True, f"{own.cell}: keeps the rule"

@@ -203,8 +203,12 @@ def widest(root: Path | str, suite: str) -> str:
 
 def read(root: Path | str, suite: str, listing: str = OWN) -> Records:
     """Read a whole suite, its runs too; ValueError, one line, as `read_suite`."""
-    folder, whole = Path(root) / suite, read_suite(root, suite, listing)
-    pilots = [run.run for run in whole.runs if run.role == "pilot"]
+    return with_results(root, read_suite(root, suite, listing), listing)
+
+
+def with_results(root: Path | str, whole: SuiteRecord, listing: str = OWN) -> Records:
+    """A suite with its frozen bands and the results of its runs; ValueError, one line, as `read_frozen`."""
+    folder, pilots = Path(root) / whole.suite, [run.run for run in whole.runs if run.role == "pilot"]
     frozen = read_frozen(folder / "protocol.json", pilots, whole.looks, listing)
     results = {run.run: result for run in whole.runs if (result := read_result(RunFolder(folder / run.run), run))}
     return Records(Path(root), whole, frozen, results, listing)

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import re
+import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,8 +44,24 @@ class Entry:
     cells: dict[str, Comparison]  # by "dataset/backbone", of the usable cells
 
 
-def enter(root: Path, suite: str, method: str, folder: Path = FOLDER) -> Path:
-    """Write the entry of an arm that is trained; ValueError, one line, where its runs allow no verdict."""
+def enter(root: Path, suite: str, methods: Sequence[str], folder: Path = FOLDER) -> list[Path]:
+    """Write the entries of trained arms: all, or none and ValueError, one line, where one allows no verdict."""
+    found = {folder / file_name(method): _entry(root, suite, method) for method in methods}
+    for path, entry in found.items():
+        if path.is_file() and ((other := _read(path)).suite, other.method) != (suite, entry.method):
+            told = f"holds {other.method!r} on {other.suite}; rename it to enter {entry.method!r} on {suite}"
+            raise ValueError(f"{path}: {told}")
+    for path, entry in found.items():
+        put(path, encode(entry))
+    return list(found)
+
+
+def file_name(method: str) -> str:
+    """Of a method's entry."""
+    return f"{re.sub(r'[^a-z0-9.]+', '-', method.lower()).strip('-')}.json"
+
+
+def _entry(root: Path, suite: str, method: str) -> Entry:
     records = read(root, suite, widest(root, suite))
     if records.suite.looks:
         raise ValueError(f"suite: {suite!r} has looks; enter methods on a suite with a fixed number of pairs")
@@ -52,32 +71,36 @@ def enter(root: Path, suite: str, method: str, folder: Path = FOLDER) -> Path:
     pool = next(pool for pool in report.pooled if pool.method == method)
     if pool.result is None or pool.result.n < VERDICT_PAIRS:
         pairs = f"{pool.result.n} pairs in a cell, {VERDICT_PAIRS} are needed" if pool.result else pool.withheld
-        raise ValueError(f"method: {method!r} is not entered: {pairs}; go on with: python -m bench run {suite}")
+        words = ["run", suite, f"--root={root}", f"--arm={method}"]
+        go_on = f"; go on with: python -m bench {shlex.join(words)}" if records.missing else ""
+        raise ValueError(f"method: {method!r} is not entered: {pairs}{go_on}")
     found = {arm.cell: arm.result for arm in report.comparisons if arm.method == method and arm.result}
     cells = {cell: replace(found[cell], levels=()) for cell in pool.result.cells}
-    entry = Entry(method, suite, report.scale, _baseline(records), cells)
-    path = folder / f"{re.sub(r'[^a-z0-9.]+', '-', method.lower()).strip('-')}.json"
-    if path.is_file() and (other := _read(path)) and (other.suite, other.method) != (suite, method):
-        raise ValueError(f"{path}: holds {other.method!r} on {other.suite}; rename it to enter {method!r} on {suite}")
-    put(path, encode(entry))
-    return path
+    return Entry(method, suite, report.scale, _baseline(records), cells)
 
 
 def _read(path: Path) -> Entry:
     """A committed entry; ValueError, one line, for a file that is none."""
     try:
         entry: Entry = restore(Entry, read_json(path))
-        return entry
+        numbers = [number for cell in entry.cells.values() for number in (cell.mean, cell.sd.value, cell.n)]
+        if path.name != file_name(entry.method) or not all(map(math.isfinite, numbers)):
+            raise TypeError(f"its name is not {file_name(entry.method)}, or a number is missing")
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: is no entry ({error}); enter its method again") from None
+    return entry
 
 
 def board(suite: str, folder: Path = FOLDER) -> Table:
     """All entries of a suite, fastest first; ValueError, one line, where they were not compared with one baseline."""
     entries = [_read(path) for path in sorted(folder.glob("*.json"))]
     entries = [entry for entry in entries if entry.suite == suite]
-    if len({(entry.baseline, *sorted(entry.cells)) for entry in entries}) > 1:
-        raise ValueError(f"{folder}: entries of other configurations of {suite}; enter all of them again")
+    compared_with = {entry.method: (entry.baseline, *sorted(entry.cells)) for entry in entries}
+    common = Counter(compared_with.values()).most_common(1)
+    for method, configuration in compared_with.items():
+        if configuration != common[0][0]:
+            path = folder / file_name(method)
+            raise ValueError(f"{path}: compared with another configuration of {suite}; enter all methods again")
     alpha = ALPHA / max(len(entries), 1)
     pooled = [(pool_cells(entry.cells, alpha), entry) for entry in entries]
     pooled.sort(key=lambda one: -one[0].speedup)
@@ -109,8 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--suite", default="quick", help="the suite (default: quick)")
     options = parser.parse_args(arguments)
     try:
-        for method in options.methods:
-            print(enter(options.root, options.suite, method))
+        print(*enter(options.root, options.suite, options.methods), sep="\n")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from reports.analysis.verdicts import DECIDED, SHARES
-from reports.records.suite_records import Listed, Records
+from reports.records.suite_records import GO_ON, Listed, Records
 from reports.report import checks, compared
 
 
@@ -38,6 +38,9 @@ Looked = Mapping[str, Look]  # by arm; empty for a suite without looks
 def looked(records: Records) -> dict[str, Look]:
     """Where every arm stands; the verdicts are those against the suite's own baseline, which the pilots trained."""
     looks = records.suite.looks
+    if looks and len(looks) not in SHARES:
+        told = f"{list(looks)}: there are levels for {' or '.join(map(str, SHARES))} looks"
+        raise ValueError(f"{records.folder / records.listing}: looks: {told}; {GO_ON}")
     shares = SHARES.get(len(looks), ())
     baseline = next((run.method for run in records.suite.runs if run.role == "pilot"), records.suite.baseline)
     records = replace(records, suite=replace(records.suite, baseline=baseline))

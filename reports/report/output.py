@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.records.files import read_json
 from reports.records.run_folder import RunFolder, State
-from reports.records.suite_records import OWN, WITH_ARMS, Records, parse, read, with_baseline
+from reports.records.suite_records import OWN, WITH_ARMS, Records, parse, read, read_suite, widest, with_baseline
 from reports.report import checks, formats, looks
 from reports.report.build import build, cell_row, run_row
 from reports.report.tree import CellRow
@@ -51,11 +52,19 @@ def write(
     )
 
 
-def verdicts(root: Path | str, suite: str) -> list[str]:
-    """One line per added arm: its speedup over all cells, the verdict, and what is missing."""
-    records = read(root, suite, WITH_ARMS)
-    added, report = set(records.suite.arms) - set(read(root, suite).suite.arms), build(records)
-    pools = {pool.method: pool for pool in report.pooled if pool.method in added}
+def listings(root: Path | str, suite: str, baseline: str | None = None) -> list[str]:
+    """What a suite has reports of: its own runs, and these with added arms, if there are any; of another baseline, that
+    which it is an arm of."""
+    found = list(dict.fromkeys([OWN, widest(root, suite)]))
+    if baseline is None:
+        return found
+    return [listing for listing in found if baseline in read_suite(root, suite, listing).arms][:1] or found[-1:]
+
+
+def verdicts(root: Path | str, suite: str, arms: Collection[str]) -> list[str]:
+    """One line per arm, some of which were added: its speedup over all cells, the verdict, and what is missing."""
+    report = build(read(root, suite, WITH_ARMS))
+    pools = {pool.method: pool for pool in report.pooled if pool.method in arms}
     return [
         f"{method}: {formats.interval(pool.result)}, {formats.scaled(pool.result.verdict, report.scale)}"
         if pool.result
@@ -79,9 +88,9 @@ def load(root: Path | str, suite: str) -> DataFrame:
 def check(root: Path | str, suite: str) -> list[str]:
     """One line per failed check; in a miniature suite also per cell whose training got nowhere.
 
-    A trial concludes nothing; a tenth of a published budget is far down the curve.
+    A trial concludes nothing; a tenth of a published budget is far down the curve. Added arms are checked too.
     """
-    records = read(root, suite)
+    records = read(root, suite, widest(root, suite))
     small = [cell for cell in _cells(records) if cell.too_small and records.suite.scale == "mini"]
     late = [f"{formats.progress(cell)}; more than a third is too small a suite" for cell in small]
     return [*map(str, checks.failures(records)), *late * (not records.suite.trial)]
@@ -102,8 +111,9 @@ def agreement(root: Path | str, suite: str) -> tuple[list[str], str]:
 
 
 def unfinished(root: Path | str, suite: str) -> dict[str, State]:
-    """The state of every listed run that is needed and has no result: failed, stopped, running or missing."""
-    records = read(root, suite)
+    """The state of every listed run, also of added arms, that is needed and has no result: failed, stopped, running or
+    missing."""
+    records = read(root, suite, widest(root, suite))
     runs = looks.planned(records, looks.looked(records)).suite.runs
     states = {run.run: RunFolder(records.folder / run.run).state() for run in runs}
     return {run: state for run, state in states.items() if not state.done}
@@ -120,7 +130,7 @@ def failed(root: Path | str, suite: str) -> dict[str, str]:
 def missing(root: Path | str, suite: str) -> str:
     """What the checks do not cover: how many runs have no result, by their state, and cells that got nowhere in a suite
     that is not judged by that; "" if nothing."""
-    records, counts = read(root, suite), Counter(unfinished(root, suite).values())
+    records, counts = read(root, suite, widest(root, suite)), Counter(unfinished(root, suite).values())
     left = [f"{n} of {formats.plural(len(records.suite.runs), 'run')} {state}" for state, n in counts.items()]
     why = "a trial" if records.suite.trial else "" if records.suite.scale == "mini" else "a suite of full scale"
     small = sum(cell.too_small for cell in _cells(records)) if why else 0

@@ -155,6 +155,7 @@ def suite(
     name: str = "s",
     tuning: dict[str, float] | None = None,
     baseline: str = "none",
+    looks: Sequence[int] = (),
 ) -> Path:
     """A whole suite under root; speedups by method, the baseline and the null arm at 1.
 
@@ -196,7 +197,7 @@ def suite(
         "floor": list(range(min(n, FLOORS))),
         "tuning": TUNING if tuning else [],
     }
-    write_suite(folder, cells, listed, pilots, scale=scale, arms=arms, seeds=seeds, baseline=baseline)
+    write_suite(folder, cells, listed, pilots, scale=scale, arms=arms, seeds=seeds, baseline=baseline, looks=[*looks])
     return folder
 
 
@@ -231,7 +232,7 @@ def write_suite(folder: Path, cells: Sequence[str], listed: list[dict], pilots: 
     } | more
     (folder / "suite.json").write_text(json.dumps(content))
     if pilots:
-        (folder / "protocol.json").write_text(json.dumps(derive(pilots)))
+        (folder / "protocol.json").write_text(json.dumps(derive(pilots, tuple(more.get("looks", ())))))
 
 
 def write_run(folder: Path, cfg: dict, log: list[dict]) -> Path:

@@ -35,6 +35,38 @@ def test_what_was_there_is_untouched(trained):
     assert all((folder / run["run"] / "result.json").is_file() for run in runs)
 
 
+def test_check_and_report_see_them(trained, capsys):
+    """An added arm that lacks a run is named, may be the baseline of a report, and is renewed with the suite's own."""
+    folder, _, _ = trained
+    where = ["--root", str(folder.parent)]
+    own, more = (folder / name / "index.html" for name in ("report", "report-arms"))
+    assert cli.main(["report", "tiny", *where]) == 0 and capsys.readouterr().out == f"report: {own}\nreport: {more}\n"
+    assert cli.main(["report", "tiny", *where, "--baseline", "inv_sqrt2"]) == 0
+    assert capsys.readouterr().out == f"report: {folder / 'report-arms-over-inv-sqrt2' / 'index.html'}\n"
+    assert cli.main(["report", "tiny", *where, "--baseline", "nothing"]) == 2
+    assert f"choose from none, learnable(r=4), {ARM}, inv_sqrt2" in capsys.readouterr().err
+    run = min(folder.glob("*-inv-sqrt2-*"))
+    run.rename(folder.parent / run.name)
+    try:
+        cli.main(["check", "tiny", *where])
+    finally:
+        (folder.parent / run.name).rename(run)
+    assert f"{run.name}: missing" in capsys.readouterr().out
+
+
+def test_without_their_listing_the_suite_is_as_before(trained, capsys):
+    """Runs stay, and an arm that is added again is not trained again."""
+    folder, own, run = trained
+    listing = folder / "arms.json"
+    kept = listing.read_bytes()
+    listing.unlink()
+    try:
+        assert cli.main([*run, "--arm", ARM, "--dry-run"]) == 0
+        assert "inv_sqrt2" not in (said := capsys.readouterr().out) and said.count("complete") == 15
+    finally:
+        listing.write_bytes(kept)
+
+
 def test_the_report_has_all_arms_and_counts_them_all(trained):
     """Those of earlier calls too; an arm given in two ways is one."""
     report = json.loads((trained[0] / "report-arms" / "report.json").read_text())
@@ -49,7 +81,7 @@ def test_the_verdict_is_said_and_the_runs_are_listed(trained, capsys):
     folder, _, run = trained
     assert cli.main([*run, "--arm", ARM]) == 0
     said = capsys.readouterr().out
-    assert "0 to train" in said and f"\n{ARM}: " in said and "\ninv_sqrt2: " in said
+    assert "0 to train" in said and f"\n{ARM}: " in said and "\ninv_sqrt2: " not in said
     assert said.endswith(f"report: {folder / 'report-arms' / 'index.html'}\n")
     assert cli.main(["status", "tiny", "--root", str(folder.parent)]) == 0
     assert "18 complete of 18 runs" in " ".join(capsys.readouterr().out.split())

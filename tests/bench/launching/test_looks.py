@@ -179,3 +179,33 @@ def test_looks_that_change_after_a_run_has_begun_are_refused(tiny, tmp_path, dat
     sweep.suite.write_text(json.dumps(listing | {"looks": [7, 12]}))
     with pytest.raises(ValueError, match=r"looks: \[6, 12\] differ from those of suite.json, \[7, 12\]"):
         read(tmp_path, "tiny")
+
+
+def test_looks_that_were_moved_are_refused_before_anything_starts(tiny, tmp_path, data, started, capsys):
+    """`plan` and a dry run say the same as `run`."""
+    train(tiny(**KEYS), tmp_path)
+    path, where = tiny(**KEYS | {"looks": [7, 12]}), ["--root", str(tmp_path)]
+    for words in (["plan", path], ["run", path, "--dry-run"], ["submit", path, "--cluster", "local", "--dry-run"]):
+        assert cli.main([*words, *where]) == 2
+        said = capsys.readouterr().err
+        assert "looks: [7, 12] differs from [6, 12], with which runs of" in said and said.count("\n") == 1
+
+
+def test_looks_for_which_there_are_no_levels_are_one_line(tiny, tmp_path, started):
+    """However they came into the records."""
+    train(tiny(**KEYS), tmp_path)
+    sweep = SweepFolder(tmp_path, "tiny")
+    for file in (sweep.suite, sweep.protocol):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"looks": [3, 6, 9, 12]}))
+    with pytest.raises(ValueError, match=r"suite.json: looks: \[3, 6, 9, 12\]: there are levels for 2 or 3 looks"):
+        build(read(tmp_path, "tiny"))
+
+
+def test_an_added_arm_leaves_decided_ones_as_they_are(tiny, tmp_path, data, started, capsys):
+    """Also before the first run of it, when no listing names it yet."""
+    train(tiny(**KEYS | {"arms": ["none", "constant"]}), tmp_path)
+    words = ["run", tiny(**KEYS | {"arms": ["none", "constant"]}), "--root", str(tmp_path), "--data", str(data)]
+    assert cli.main([*words, "--arm", "inv_sqrt2", "--dry-run"]) == 0
+    said = Counter((line.split()[0], "inv-sqrt2" in line) for line in capsys.readouterr().out.splitlines())
+    assert said["missing", True] == 12 and not said["not", True] and not (tmp_path / "tiny" / "arms.json").exists()
+    assert said["not", False] == 6, said

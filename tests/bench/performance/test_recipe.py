@@ -24,6 +24,7 @@ def test_the_suites_own_rate_must_be_steady_and_the_fastest_that_is():
     assert recipe.judge([rung(0.5, 0.6), own, rung(2, 1.05)]) == (True, "d/b: keeps the rule")
     assert recipe.judge([own, rung(2, 1.3)]) == (False, "d/b: the rule is broken: 0.002 is as steady, and faster")
     assert recipe.judge([own, rung(2, 1.3, explained=0.9)])[0] and recipe.judge([own, rung(2, 1.3, fall=0.4)])[0]
+    assert recipe.judge([own, rung(2, 1.3)], {2.0})[0]
     for wrong in (rung(1, 1.0, explained=0.94), rung(1, 1.0, fall=0.34)):
         assert recipe.judge([wrong]) == (False, "d/b: the rule is broken: not every run falls steadily at 0.001")
 

@@ -16,7 +16,7 @@ def entered(tmp_path):
     """Two entries of one suite, and their folder."""
     synthetic.suite(tmp_path, METHODS)
     for method in METHODS:
-        leaderboard.enter(tmp_path, "s", method, tmp_path / "board")
+        leaderboard.enter(tmp_path, "s", [method], tmp_path / "board")
     return tmp_path / "board"
 
 
@@ -32,7 +32,7 @@ def test_the_fastest_stands_first_and_all_are_counted(entered):
 def test_an_entry_of_other_runs_is_refused(entered):
     path = entered / "constant.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"baseline": "another"}))
-    with pytest.raises(ValueError, match="other configurations of s; enter all of them again"):
+    with pytest.raises(ValueError, match=r"another configuration of s; enter all methods again"):
         leaderboard.board("s", entered)
 
 
@@ -40,13 +40,35 @@ def test_an_entry_of_another_suite_or_method_is_not_overwritten(entered, tmp_pat
     before = (entered / "constant.json").read_bytes()
     synthetic.suite(tmp_path, METHODS, name="t")
     with pytest.raises(ValueError, match=r"constant.json: holds 'constant' on s; rename it"):
-        leaderboard.enter(tmp_path, "t", "constant", entered)
+        leaderboard.enter(tmp_path, "t", ["constant"], entered)
     assert (entered / "constant.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", ["[]", '{"method": "x"}'])
+def test_of_several_methods_all_are_entered_or_none(entered, tmp_path):
+    for methods in (["constant", "nope"], ["nope", "constant"]):
+        with pytest.raises(ValueError, match="'nope' is no arm"):
+            leaderboard.enter(tmp_path, "s", methods, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_suite_with_looks_is_refused(tmp_path):
+    synthetic.suite(tmp_path, METHODS, looks=(3, 6))
+    with pytest.raises(ValueError, match="'s' has looks; enter methods on a suite with a fixed number of pairs"):
+        leaderboard.enter(tmp_path, "s", ["constant"], tmp_path / "board")
+
+
+def test_a_copy_is_not_a_second_method(entered):
+    (entered / "copy.json").write_bytes((entered / "constant.json").read_bytes())
+    with pytest.raises(ValueError, match=r"copy.json: is no entry \(its name is not constant.json"):
+        leaderboard.board("s", entered)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"method": "x"}', "null mean"])
 def test_a_file_that_is_no_entry_is_named(entered, content):
-    (entered / "constant.json").write_text(content)
+    path = entered / "constant.json"
+    whole = json.loads(path.read_text())
+    whole["cells"]["digits/unet-xs"]["mean"] = None
+    path.write_text(json.dumps(whole) if content == "null mean" else content)
     with pytest.raises(ValueError, match=r"constant.json: is no entry .*enter its method again"):
         leaderboard.board("s", entered)
 
