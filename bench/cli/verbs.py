@@ -190,7 +190,7 @@ def perf(o: argparse.Namespace) -> int:
         from bench.performance import recipe
         from bench.planning import suite_file
 
-        return recipe.show(suite_file.load(o.recipe, o.root), o.root, o.data, o.workers)
+        return recipe.show(suite_file.load(o.recipe, o.root), o.root, o.data, o.workers, o.seeds)
     if o.suite:
         from bench.performance import time_split
 

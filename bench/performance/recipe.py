@@ -29,7 +29,7 @@ from reports.report.stability import family
 
 SEEDS = list(range(200, 212))
 RATES = (0.5, 1.0, 2.0)  # of the suite's own learning rate
-NEIGHBOURS = 4  # seeds at the two other rates
+NEIGHBOURS = 4  # seeds at most at the two other rates
 SETTLED, EXPLAINED, FALL, FAST = 0.3, 0.95, 1 / 3, 1.1
 
 
@@ -54,9 +54,11 @@ class Rung:
         return self.explained >= EXPLAINED and self.fall < FALL
 
 
-def show(suite: SuiteFile, root: Path, data: Path, workers: int | None) -> int:
+def show(suite: SuiteFile, root: Path, data: Path, workers: int | None, seeds: int = len(SEEDS)) -> int:
     """Train what is missing in ROOT/SUITE-recipe, print a line per cell and rate; 1 if a recipe breaks the rule."""
-    study = ladder(suite)
+    if not 2 <= seeds <= len(SEEDS):
+        raise BadInput(f"--seeds: {seeds} is not from 2 to {len(SEEDS)}")
+    study = ladder(suite, seeds)
     runs = [run for run in plan(study) if _factor(run) == 1 or run.spec.seed in SEEDS[:NEIGHBOURS]]
     if code := local.run(study, root, data, ",".join(f"run={run.id}" for run in runs), workers, 0):
         return code
@@ -76,16 +78,13 @@ def show(suite: SuiteFile, root: Path, data: Path, workers: int | None) -> int:
     return int(not all(kept for kept, _ in verdicts))
 
 
-def ladder(suite: SuiteFile) -> SuiteFile:
-    """The study of a suite: tuning runs of its baseline at each rate, and nothing else.
-
-    A suite of measurements times nothing, so that the spread of its times over many seeds is not asked for.
-    """
+def ladder(suite: SuiteFile, seeds: int = len(SEEDS)) -> SuiteFile:
+    """The study of a suite: tuning runs of its baseline at each rate, and nothing else."""
     if labels.split(suite.baseline)[1] != 1:
         raise BadInput(f"--recipe: the baseline {suite.baseline!r} of {suite.name} has a rate of its own")
-    seeds = SeedKeys.model_construct(paired=[], pilots=[], tuning=SEEDS if suite.seeds.pilots else SEEDS[:NEIGHBOURS])
+    keys = SeedKeys.model_construct(paired=[], pilots=[], tuning=SEEDS[:seeds])
     path = suite.path.with_name(f"{suite.name}-recipe.yaml")
-    study = {"path": path, "arms": [suite.baseline], "rates": [*RATES], "seeds": seeds, "looks": [], "probes": False}
+    study = {"path": path, "arms": [suite.baseline], "rates": [*RATES], "seeds": keys, "looks": [], "probes": False}
     return suite.model_copy(update=study)
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from tiny_suite import TINY
 
+from bench.errors import BadInput
 from bench.performance import recipe
 from bench.planning import suite_file
 from bench.planning.plan import plan
@@ -50,20 +51,22 @@ def test_the_baseline_of_a_study_is_the_suites_own():
 
 
 def test_the_study_trains_the_baseline_alone_on_seeds_of_its_own(tmp_path, data, capsys, monkeypatch):
-    monkeypatch.setattr(recipe, "SEEDS", [200, 201, 202])
     monkeypatch.setattr(recipe, "NEIGHBOURS", 2)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     suite = suite_file.load(str(tmp_path / "tiny.yaml"))
-    runs = plan(recipe.ladder(suite))
+    runs = plan(recipe.ladder(suite, 3))
     assert {run.role for run in runs} == {"tuning"} and {run.spec.method["name"] for run in runs} == {"none"}
-    code = recipe.show(suite, tmp_path / "runs", data, None)
+    code = recipe.show(suite, tmp_path / "runs", data, None, 3)
     said = capsys.readouterr().out
     assert len(list((tmp_path / "runs" / "tiny-recipe").glob("*/result.json"))) == 7
     assert code == int("broken" in said) and said.count("digits/uvit-xs") == 4
     assert len(re.findall(r" -?\d\.\d{3} +\d+\.\d{3} +(?:yes|no) ", said)) == 3  # 0.950 is told from 0.949
 
 
-def test_a_suite_of_measurements_is_asked_for_fewer_seeds():
-    """It has no pilots and times nothing."""
-    runs = plan(recipe.ladder(suite_file.load("stability")))
-    assert {run.spec.seed for run in runs} == set(recipe.SEEDS[: recipe.NEIGHBOURS])
+def test_fewer_seeds_can_be_asked_for(tmp_path, data):
+    """Two at least: their spread is printed."""
+    suite = suite_file.load("stability")
+    assert {run.spec.seed for run in plan(recipe.ladder(suite, 3))} == {200, 201, 202}
+    for seeds in (1, 13):
+        with pytest.raises(BadInput, match=f"--seeds: {seeds} is not from 2 to 12"):
+            recipe.show(suite, tmp_path, data, None, seeds)
