@@ -6,7 +6,6 @@
     reports.pool(comparisons)                                   every arm over its cells, with the interval that decides
     reports.load(root, suite)                                   one row per run, as a DataFrame
     reports.write(root, suite)                                  tables, figures, report.json and index.html
-    reports.listings(root, suite)                               what it has reports of: its own runs, and added arms
     reports.check(root, suite)                                  every failed check, in one line each
     reports.unfinished(root, suite)                             the state of every run that has no result
     reports.failed(root, suite)                                 why every failed run ended, and where its traceback is
@@ -25,41 +24,19 @@ if TYPE_CHECKING:
     from reports.analysis.comparisons import Comparison, compare
     from reports.analysis.curves import Crossing, Curve, crossing
     from reports.analysis.pooling import Pooled, pool
-    from reports.report.output import (
-        agreement,
-        check,
-        failed,
-        listings,
-        load,
-        missing,
-        progress,
-        unfinished,
-        verdicts,
-        write,
-    )
+    from reports.report.output import agreement, check, failed, load, missing, progress, unfinished, verdicts, write
     from reports.report.sweeps import compare_sweeps
 
 _HOMES = {
     "analysis.comparisons": ("Comparison", "compare"),
     "analysis.curves": ("Crossing", "Curve", "crossing"),
     "analysis.pooling": ("Pooled", "pool"),
-    "report.output": (
-        "agreement",
-        "check",
-        "failed",
-        "listings",
-        "load",
-        "missing",
-        "progress",
-        "unfinished",
-        "verdicts",
-        "write",
-    ),
+    "report.output": ("agreement", "check", "failed", "load", "missing", "progress", "unfinished", "verdicts", "write"),
     "report.sweeps": ("compare_sweeps",),
 }
 __all__ = [
     "Comparison", "Crossing", "Curve", "Pooled", "agreement", "check", "compare", "compare_sweeps", "crossing",
-    "failed", "listings", "load", "missing", "pool", "progress", "unfinished", "verdicts", "write",
+    "failed", "load", "missing", "pool", "progress", "unfinished", "verdicts", "write",
 ]  # fmt: skip
 
 

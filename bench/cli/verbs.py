@@ -114,13 +114,13 @@ def sync(o: argparse.Namespace) -> int:
 def report(o: argparse.Namespace) -> int:
     """Tables, figures, report.json and one self-contained index.html."""
     import reports
-    from reports.report.output import folder
+    from reports.report.output import NO_REPORT, folder, listings
 
     name, other = _name(o), _other(o) if o.other else None
     if other:
         where = {o.root / name / f"against-{other[1]}": ""}
     else:
-        found = reports.listings(o.root, name, o.baseline)
+        found = listings(o.root, name, o.baseline)
         where = {o.root / name / folder(o.baseline, listing): listing for listing in found}
     where = {o.out: next(iter(where.values()))} if o.out else where
     for out in where:
@@ -136,8 +136,7 @@ def report(o: argparse.Namespace) -> int:
         else reports.write(o.root, name, out, o.baseline, listing)
         for out, listing in where.items()
     ]
-    none = f"none of {name}, whose runs failed; run it again once that is mended"
-    print(*(f"report: {page or none}" for page in pages), sep="\n")
+    print(*(f"report: {page or NO_REPORT}" for page in pages), sep="\n")
     return int(None in pages)
 
 

@@ -15,7 +15,7 @@ from bench.launching.nodes import Nodes
 from bench.launching.process import WARNINGS
 from bench.planning import suite_file
 from bench.planning.plan import plan, select, with_pilots
-from reports import listings, write
+from reports.report.output import listings, write
 
 # A program with SLURM's warnings blocked: one that comes before Python can take it would end the job for good. They
 # stay pending, also through exec, until the job takes them.

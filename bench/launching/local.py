@@ -30,8 +30,10 @@ from bench.runs import checkpoint
 from bench.runs.run_spec import Run
 from datasets.parallel import cores, leave_with_parent
 from reports.records.event_log import read_events
+from reports.records.lease import Lease
 from reports.records.run_folder import State
 from reports.records.suite_records import WITH_ARMS
+from reports.report.output import NO_REPORT
 
 
 def run(
@@ -86,13 +88,23 @@ def run(
         print("mend what is said there and call the same command again: it trains what is not done", file=sys.stderr)
     if arms:
         page = reports.write(root, suite.name, listing=WITH_ARMS)
-        print(*reports.verdicts(root, suite.name, [*map(label, arms)]), f"report: {page}", sep="\n")
+        print(*reports.verdicts(root, suite.name, [*map(label, arms)]), sep="\n")
+        print(f"report: {page or NO_REPORT}")
     return code
 
 
 def widened(suite: SuiteFile, root: Path, arms: Sequence[str] | None) -> SuiteFile:
     """The suite with arms added to its own and to those of earlier calls; without arms the suite itself."""
-    return with_arms(suite, [*SweepFolder(root, suite.name).added_arms(), *arms]) if arms else suite
+    if not arms:
+        return suite
+    with_arms(suite, arms)  # what is wrong with these is said first
+    sweep = SweepFolder(root, suite.name)
+    earlier = [arm for arm in sweep.added_arms() if arm not in map(label, suite.arms)]
+    try:
+        return with_arms(suite, [*earlier, *arms])
+    except BadInput as error:
+        told = "put its file back, or delete this listing to take all added arms out"
+        raise BadInput(f"{sweep.path / WITH_ARMS}: {str(error).removeprefix('--arm: ')}; {told}") from None
 
 
 def prepare(own: SuiteFile, suite: SuiteFile, wanted: list[Run], root: Path, data: Path) -> None:
@@ -111,9 +123,11 @@ def prepare(own: SuiteFile, suite: SuiteFile, wanted: list[Run], root: Path, dat
             checkpoint.drop_after(folder.checkpoints)  # it may have been killed before it did so
         elif folder.events.is_file():
             read_events(folder.path, live=True)
-    sweep.publish(own, plan(own))
-    if suite is not own:
-        sweep.publish(suite, plan(suite), WITH_ARMS)
+    with Lease(sweep.path / ".publishing", wait=60.0):  # another call may add an arm meanwhile
+        sweep.publish(own, plan(own))
+        if suite is not own:
+            whole = widened(own, root, suite.arms[len(own.arms) :])
+            sweep.publish(whole, plan(whole), WITH_ARMS)
 
 
 def default_workers(suite: SuiteFile) -> int:

@@ -36,9 +36,9 @@ class Looks:
             self.waiting[arm] = [run for run in left if not run.folder(self.root).is_done()]
         if self.looked and all(self.waiting.values()):
             return
-        usable = {cell for cell, band in read_bands(sweep.protocol).items() if band["usable"]}
+        cells = looks.deciding({cell: band["usable"] for cell, band in read_bands(sweep.protocol).items()})
         self.looked = looks.looked(with_results(self.root, record(list(self.everything))))
-        paired = [run for run in self.everything if run.role == "paired" and run.spec.cell in usable]
+        paired = [run for run in self.everything if run.role == "paired" and run.spec.cell in cells]
         self.waiting = {
             arm: [run for run in paired if run.look == one.seen and (run.label == arm or run.label not in self.looked)]
             for arm, one in self.looked.items()

@@ -13,6 +13,7 @@ from reports.records.files import read_json
 from reports.records.run_folder import RunFolder, State
 from reports.records.suite_records import Role
 
+MOST_ACROSS = 10  # arms
 ROLES = {"pilot": "pilots", "null": "null arm", "floor": "noise floor", "tuning": "tuning"}  # that are no arms
 
 
@@ -35,15 +36,18 @@ class Grid:
             self.best[cell] = min(distance, self.best.get(cell, math.inf))
 
     def table(self) -> Table:
-        """Cells down, arms across."""
+        """Cells down, arms across; the other way round where there are many arms."""
         arms = list(dict.fromkeys(arm for _, arm in self.planned))
-        rows = Table(box=None, pad_edge=False)
-        rows.add_column("done of planned")
-        for title in (*arms, "best distance"):
-            rows.add_column(title, justify="right")
+        lines = [["done of planned", *arms, "best distance"]]
         for cell in dict.fromkeys(cell for cell, _ in self.planned):
             best = f"{self.best[cell]:.3f}" if cell in self.best else "–"
-            rows.add_row(cell, *(self._count((cell, arm)) for arm in arms), best)
+            lines.append([cell, *(self._count((cell, arm)) for arm in arms), best])
+        head, *body = lines if len(arms) <= MOST_ACROSS else map(list, zip(*lines, strict=True))
+        rows = Table(box=None, pad_edge=False)
+        for title in head:
+            rows.add_column(title, justify="left" if title == head[0] else "right")
+        for line in body:
+            rows.add_row(*line)
         return rows
 
     def _count(self, key: tuple[str, str]) -> str:

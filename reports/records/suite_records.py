@@ -189,11 +189,19 @@ class Records:
 
 
 def read_suite(root: Path | str, suite: str, listing: str = OWN) -> SuiteRecord:
-    """What belongs to a suite; ValueError, one line, if it is not there, broken, or of another protocol version."""
+    """What belongs to a suite; ValueError, one line, if it is not there, broken, or of another protocol version.
+
+    WITH_ARMS: the suite's own, whatever that other listing says of it, and the arms that were added.
+    """
     path = Path(root) / suite / listing
     if not path.is_file():
         raise ValueError(f"suite: {suite!r} has no runs in {root}; start it with: python -m bench run {suite}")
-    return replace(parse(SuiteRecord, versioned(path), path), suite=suite)
+    found = replace(parse(SuiteRecord, versioned(path), path), suite=suite)
+    if listing == OWN:
+        return found
+    own = read_suite(root, suite)
+    added = tuple(arm for arm in found.arms if arm not in own.arms)
+    return replace(own, arms=own.arms + added, runs=own.runs + tuple(run for run in found.runs if run.method in added))
 
 
 def widest(root: Path | str, suite: str) -> str:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reports.records.suite_records import Records, read, with_baseline
+from reports.records.suite_records import OWN, Records, read, with_baseline
 from reports.report import reference
 from reports.report.build import build
 from reports.report.figures import figures
@@ -59,7 +59,7 @@ def latest(suite: str, root: Path | None) -> Report:
 def complete(suite: str, root: Path | None) -> Records | None:
     """The records of a suite whose runs under `root` are all over."""
     name, _, baseline = suite.partition("@")
-    if root and (root / name / "suite.json").is_file() and not unfinished(root, name):
+    if root and (root / name / "suite.json").is_file() and not unfinished(root, name, OWN):
         return with_baseline(read(root, name), baseline or None)
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -74,6 +75,11 @@ def levels(report: Any) -> str:
     each = [percent(1 - share * (1 - report.level), ".3g") for share in shares]
     said = ", ".join(f"{one} after {pairs}" for one, pairs in zip(each, report.looks, strict=True))
     return said.replace(",", " pairs,", 1) or percent(report.level, ".3g")
+
+
+def slug(text: str) -> str:
+    """A label as part of a file's name; a minus sign is told from a dash."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower().replace("=-", "-minus-")).strip("-")
 
 
 def plural(n: int, what: str) -> str:

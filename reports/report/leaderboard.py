@@ -1,4 +1,4 @@
-"""The leaderboard: methods on one suite, a committed file each, reports/leaderboard/METHOD.json.
+"""The leaderboard: methods on one suite, a committed file each, reports/leaderboard/SUITE-METHOD.json.
 
     python -m reports.report.leaderboard 'halved(factor=0.7)'     enter a method that `run quick --arm` has trained
 
@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import math
-import re
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +27,7 @@ from reports.report.build import build
 from reports.report.sections import Table, put
 from reports.report.tree import encode, restore
 
+FAR = 10.0  # a log ratio that no comparison has
 FOLDER = Path(__file__).parents[1] / "leaderboard"
 
 
@@ -46,19 +44,20 @@ class Entry:
 
 def enter(root: Path, suite: str, methods: Sequence[str], folder: Path = FOLDER) -> list[Path]:
     """Write the entries of trained arms: all, or none and ValueError, one line, where one allows no verdict."""
-    found = {folder / file_name(method): _entry(root, suite, method) for method in methods}
+    found = {folder / file_name(suite, method): _entry(root, suite, method) for method in methods}
+    if len(found) < len(set(methods)):
+        raise ValueError(f"method: two of {', '.join(map(repr, methods))} would be one file; register one otherwise")
     for path, entry in found.items():
-        if path.is_file() and ((other := _read(path)).suite, other.method) != (suite, entry.method):
-            told = f"holds {other.method!r} on {other.suite}; rename it to enter {entry.method!r} on {suite}"
-            raise ValueError(f"{path}: {told}")
+        if path.is_file() and (other := _read(path)).method != entry.method:
+            raise ValueError(f"{path}: holds {other.method!r}; register {entry.method!r} under another name")
     for path, entry in found.items():
         put(path, encode(entry))
     return list(found)
 
 
-def file_name(method: str) -> str:
+def file_name(suite: str, method: str) -> str:
     """Of a method's entry."""
-    return f"{re.sub(r'[^a-z0-9.]+', '-', method.lower()).strip('-')}.json"
+    return f"{formats.slug(suite)}-{formats.slug(method)}.json"
 
 
 def _entry(root: Path, suite: str, method: str) -> Entry:
@@ -71,8 +70,7 @@ def _entry(root: Path, suite: str, method: str) -> Entry:
     pool = next(pool for pool in report.pooled if pool.method == method)
     if pool.result is None or pool.result.n < VERDICT_PAIRS:
         pairs = f"{pool.result.n} pairs in a cell, {VERDICT_PAIRS} are needed" if pool.result else pool.withheld
-        words = ["run", suite, f"--root={root}", f"--arm={method}"]
-        go_on = f"; go on with: python -m bench {shlex.join(words)}" if records.missing else ""
+        go_on = "; call the run that trains it again" * bool(records.missing)
         raise ValueError(f"method: {method!r} is not entered: {pairs}{go_on}")
     found = {arm.cell: arm.result for arm in report.comparisons if arm.method == method and arm.result}
     cells = {cell: replace(found[cell], levels=()) for cell in pool.result.cells}
@@ -83,9 +81,13 @@ def _read(path: Path) -> Entry:
     """A committed entry; ValueError, one line, for a file that is none."""
     try:
         entry: Entry = restore(Entry, read_json(path))
-        numbers = [number for cell in entry.cells.values() for number in (cell.mean, cell.sd.value, cell.n)]
-        if path.name != file_name(entry.method) or not all(map(math.isfinite, numbers)):
-            raise TypeError(f"its name is not {file_name(entry.method)}, or a number is missing")
+        if path.name != (name := file_name(entry.suite, entry.method)):
+            raise TypeError(f"its name is not {name}")
+        for cell, one in entry.cells.items():
+            if not (abs(one.mean) < FAR and 0 <= one.sd.value < FAR and one.n >= VERDICT_PAIRS):
+                raise TypeError(f"cells: {cell}: mean, sd or n is out of range")
+        if entry.scale not in (scales := ("mini", "full")):
+            raise TypeError(f"scale: {entry.scale!r}: choose from {', '.join(scales)}")
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: is no entry ({error}); enter its method again") from None
     return entry
@@ -99,7 +101,7 @@ def board(suite: str, folder: Path = FOLDER) -> Table:
     common = Counter(compared_with.values()).most_common(1)
     for method, configuration in compared_with.items():
         if configuration != common[0][0]:
-            path = folder / file_name(method)
+            path = folder / file_name(suite, method)
             raise ValueError(f"{path}: compared with another configuration of {suite}; enter all methods again")
     alpha = ALPHA / max(len(entries), 1)
     pooled = [(pool_cells(entry.cells, alpha), entry) for entry in entries]

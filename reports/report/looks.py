@@ -61,12 +61,17 @@ def looked(records: Records) -> dict[str, Look]:
     return found
 
 
+def deciding(usable: Mapping[str, bool]) -> list[str]:
+    """The cells whose runs a look waits for: the usable ones, or all where none is and nothing can be decided."""
+    return [cell for cell, can in usable.items() if can] or list(usable)
+
+
 def _ended(records: Records, bands: compared.Bands) -> bool:
-    """Whether all paired runs in usable cells have ended; not if no cell is usable."""
-    usable = [cell for cell, band in bands.items() if band.usable]
-    runs = [run for run in records.suite.runs if run.role == "paired" and run.cell in usable]
+    """Whether all paired runs that the look waits for have ended."""
+    cells = deciding({cell: band.usable for cell, band in bands.items()})
+    runs = [run for run in records.suite.runs if run.role == "paired" and run.cell in cells]
     ended = [records.results[run.run].status in ("complete", "diverged") for run in runs if run.run in records.results]
-    return 0 < len(ended) == len(runs) and all(ended)
+    return len(ended) == len(runs) and all(ended)
 
 
 def at(records: Records, pairs: Mapping[str, int]) -> Records:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict
@@ -27,8 +26,7 @@ REPORTS = {OWN: "report", WITH_ARMS: "report-arms"}  # folders
 
 def folder(baseline: str | None = None, listing: str = OWN) -> str:
     """The folder of a suite's report; one that compares with another arm leaves that of the suite as it is."""
-    over = f"-over-{re.sub(r'[^a-z0-9.]+', '-', baseline.lower()).strip('-')}" if baseline else ""
-    return REPORTS[listing] + over
+    return REPORTS[listing] + (f"-over-{formats.slug(baseline)}" if baseline else "")
 
 
 def write(
@@ -59,6 +57,9 @@ def listings(root: Path | str, suite: str, baseline: str | None = None) -> list[
     if baseline is None:
         return found
     return [listing for listing in found if baseline in read_suite(root, suite, listing).arms][:1] or found[-1:]
+
+
+NO_REPORT = "none: its runs failed; call the same again once that is mended"  # instead of a report's page
 
 
 def verdicts(root: Path | str, suite: str, arms: Collection[str]) -> list[str]:
@@ -110,10 +111,10 @@ def agreement(root: Path | str, suite: str) -> tuple[list[str], str]:
     ), f"{inside} of {formats.plural(found.compared, 'speedup')} within the reference's interval"
 
 
-def unfinished(root: Path | str, suite: str) -> dict[str, State]:
-    """The state of every listed run, also of added arms, that is needed and has no result: failed, stopped, running or
-    missing."""
-    records = read(root, suite, widest(root, suite))
+def unfinished(root: Path | str, suite: str, listing: str | None = None) -> dict[str, State]:
+    """The state of every listed run that is needed and has no result: failed, stopped, running or missing. listing: by
+    default with added arms."""
+    records = read(root, suite, listing or widest(root, suite))
     runs = looks.planned(records, looks.looked(records)).suite.runs
     states = {run.run: RunFolder(records.folder / run.run).state() for run in runs}
     return {run: state for run, state in states.items() if not state.done}

@@ -5,6 +5,10 @@ import json
 import pytest
 
 from bench.cli import parser as cli
+from bench.launching import local
+from bench.planning import suite_file
+from models.scaling import REGISTRY
+from reports.report import embed
 
 ARM = "constant(kappa=0.7)"
 
@@ -52,6 +56,55 @@ def test_check_and_report_see_them(trained, capsys):
     finally:
         (folder.parent / run.name).rename(run)
     assert f"{run.name}: missing" in capsys.readouterr().out
+
+
+def test_the_suites_own_runs_are_those_of_its_own_listing(trained, capsys):
+    """Whatever an older or broken listing of added arms says of them."""
+    folder, _, _ = trained
+    listing, where = folder / "arms.json", ["--root", str(folder.parent)]
+    kept = listing.read_bytes()
+    content = json.loads(kept)
+    one = next(run for run in content["runs"] if run["method"] == "inv_sqrt2")
+    listing.write_text(json.dumps(content | {"runs": [one]}))
+    try:
+        assert cli.main(["status", "tiny", *where]) == 0 and "13 complete of 13 runs" in capsys.readouterr().out
+    finally:
+        listing.write_bytes(kept)
+
+
+def test_a_complete_suite_is_complete_whatever_an_added_arm_lacks(trained):
+    """Tables of the docs are made from it."""
+    folder, _, _ = trained
+    run = min(folder.glob("*-inv-sqrt2-*"))
+    run.rename(folder.parent / run.name)
+    try:
+        assert embed.complete("tiny", folder.parent)
+    finally:
+        (folder.parent / run.name).rename(run)
+
+
+def test_two_calls_at_once_add_both_arms(trained, monkeypatch, data):
+    """The second has looked at the listing before the first wrote it."""
+    folder, _, run = trained
+    kept = (folder / "arms.json").read_bytes()
+    suite = suite_file.load(run[1])
+    first, second = (local.widened(suite, folder.parent, [arm]) for arm in ("no_skip", "scalar"))
+    try:
+        for whole in (first, second):
+            local.prepare(suite, whole, [], folder.parent, data)
+        assert json.loads((folder / "arms.json").read_text())["arms"][-2:] == ["no_skip", "scalar"]
+    finally:
+        (folder / "arms.json").write_bytes(kept)
+
+
+def test_an_added_method_that_is_gone_is_named_with_its_listing(trained, monkeypatch, capsys):
+    folder, _, run = trained
+    monkeypatch.delitem(REGISTRY, "inv_sqrt2")
+    assert cli.main([*run, "--arm", "scalar", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "arms.json: method 'inv_sqrt2' is unknown" in said and "delete this listing" in said and said.count("\n") == 1
+    )
 
 
 def test_without_their_listing_the_suite_is_as_before(trained, capsys):

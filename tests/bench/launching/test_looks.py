@@ -22,6 +22,7 @@ from bench.launching.sweep_folder import SweepFolder
 from bench.planning import suite_file
 from bench.planning.plan import plan, select, with_pilots
 from bench.runs.run_spec import Run
+from reports.analysis import bands
 from reports.records.run_folder import State
 from reports.records.suite_records import read
 from reports.report import tree
@@ -209,3 +210,18 @@ def test_an_added_arm_leaves_decided_ones_as_they_are(tiny, tmp_path, data, star
     said = Counter((line.split()[0], "inv-sqrt2" in line) for line in capsys.readouterr().out.splitlines())
     assert said["missing", True] == 12 and not said["not", True] and not (tmp_path / "tiny" / "arms.json").exists()
     assert said["not", False] == 6, said
+
+
+def test_where_no_cell_is_usable_all_looks_are_trained_and_nothing_is_decided(tiny, tmp_path, started, monkeypatch):
+    """The pilots did not learn: there is no target band."""
+    derive = bands.derive
+
+    def unusable(results, looks):
+        content = derive(results, looks)
+        for cell in content["cells"].values():
+            cell["usable"] = False
+        return content
+
+    monkeypatch.setattr(bands, "derive", unusable)
+    assert train(tiny(**KEYS), tmp_path) == 0
+    assert trained(started) == {"pilot": 3, "null": 6, "none": 12, "constant": 12, "inv_sqrt2": 12}

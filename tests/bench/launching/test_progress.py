@@ -38,6 +38,18 @@ def test_the_grid_counts_by_cell_and_arm_and_names_what_failed():
     ]
 
 
+def test_many_arms_stand_below_each_other():
+    grid = Grid()
+    for arm in (f"arm{i}" for i in range(11)):
+        grid.add("a/x", "paired", arm, State.COMPLETE, 2.0)
+    lines = drawn(grid.table())
+    assert lines[:2] == [["done", "of", "planned", "a/x"], ["arm0", "1/1"]] and lines[-1] == [
+        "best",
+        "distance",
+        "2.000",
+    ]
+
+
 def test_a_run_fills_the_grid_above_its_bar(tiny, tmp_path):
     """From the folders alone, as another process writes them."""
     runs = plan(load(tiny()))

@@ -24,24 +24,16 @@ def test_the_fastest_stands_first_and_all_are_counted(entered):
     both = leaderboard.board("s", entered)
     assert [row[0] for row in both.rows] == ["inv_sqrt2", "constant"]
     assert both.rows[0][2] == "faster at mini scale" and "97.50 %" in both.caption
-    (entered / "constant.json").unlink()
+    (entered / "s-constant.json").unlink()
     alone = leaderboard.board("s", entered)
     assert "95.00 %" in alone.caption and alone.rows[0][1] != both.rows[0][1] and alone.rows[0][3:] == both.rows[0][3:]
 
 
 def test_an_entry_of_other_runs_is_refused(entered):
-    path = entered / "constant.json"
+    path = entered / "s-constant.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"baseline": "another"}))
     with pytest.raises(ValueError, match=r"another configuration of s; enter all methods again"):
         leaderboard.board("s", entered)
-
-
-def test_an_entry_of_another_suite_or_method_is_not_overwritten(entered, tmp_path):
-    before = (entered / "constant.json").read_bytes()
-    synthetic.suite(tmp_path, METHODS, name="t")
-    with pytest.raises(ValueError, match=r"constant.json: holds 'constant' on s; rename it"):
-        leaderboard.enter(tmp_path, "t", ["constant"], entered)
-    assert (entered / "constant.json").read_bytes() == before
 
 
 def test_of_several_methods_all_are_entered_or_none(entered, tmp_path):
@@ -57,19 +49,46 @@ def test_a_suite_with_looks_is_refused(tmp_path):
         leaderboard.enter(tmp_path, "s", ["constant"], tmp_path / "board")
 
 
+def test_methods_of_one_file_name_do_not_overwrite_each_other(tmp_path):
+    """A sign and a suite are told apart; what is left is refused."""
+    methods = {"halved(factor=0.7)": 1.0, "halved(factor=-0.7)": 1.2, "Halved(factor=0.7)": 1.1}
+    for suite in ("s", "t"):
+        synthetic.suite(tmp_path, methods, name=suite)
+        assert len(leaderboard.enter(tmp_path, suite, list(methods)[:2], tmp_path / "board")) == 2
+    assert (
+        len(leaderboard.board("s", tmp_path / "board").rows)
+        == len(leaderboard.board("t", tmp_path / "board").rows)
+        == 2
+    )
+    with pytest.raises(ValueError, match="would be one file; register one otherwise"):
+        leaderboard.enter(tmp_path, "s", list(methods), tmp_path / "board")
+    with pytest.raises(ValueError, match=r"holds 'halved\(factor=0.7\)'; register 'Halved"):
+        leaderboard.enter(tmp_path, "s", list(methods)[2:], tmp_path / "board")
+
+
+@pytest.mark.parametrize("change", [{"mean": 9999}, {"n": 1}, {"sd": {"value": -1, "low": 0, "high": 1}}])
+def test_numbers_that_no_comparison_has_are_named(entered, change):
+    path = entered / "s-constant.json"
+    whole = json.loads(path.read_text())
+    whole["cells"]["digits/unet-xs"] |= change
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match=r"s-constant.json: is no entry \(cells: digits/unet-xs: mean, sd or n is out"):
+        leaderboard.board("s", entered)
+
+
 def test_a_copy_is_not_a_second_method(entered):
-    (entered / "copy.json").write_bytes((entered / "constant.json").read_bytes())
-    with pytest.raises(ValueError, match=r"copy.json: is no entry \(its name is not constant.json"):
+    (entered / "copy.json").write_bytes((entered / "s-constant.json").read_bytes())
+    with pytest.raises(ValueError, match=r"copy.json: is no entry \(its name is not s-constant.json"):
         leaderboard.board("s", entered)
 
 
 @pytest.mark.parametrize("content", ["[]", '{"method": "x"}', "null mean"])
 def test_a_file_that_is_no_entry_is_named(entered, content):
-    path = entered / "constant.json"
+    path = entered / "s-constant.json"
     whole = json.loads(path.read_text())
     whole["cells"]["digits/unet-xs"]["mean"] = None
     path.write_text(json.dumps(whole) if content == "null mean" else content)
-    with pytest.raises(ValueError, match=r"constant.json: is no entry .*enter its method again"):
+    with pytest.raises(ValueError, match=r"s-constant.json: is no entry .*enter its method again"):
         leaderboard.board("s", entered)
 
 
