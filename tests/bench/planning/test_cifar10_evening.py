@@ -59,17 +59,17 @@ def test_every_evaluation_has_both_distances_and_the_spread_of_means(swept):
         start, *events = map(json.loads, path.read_text().splitlines())
         images = np.load(swept / "data" / "cifar10-16" / "images.npy") / 127.5 - 1
         assert start["mean_spread"] == pytest.approx(images.mean((1, 2, 3)).std(ddof=1), rel=1e-4)
-        assert start["beside"]["cifar-net"] != start["extractor_digest"]
+        assert start["beside"]["small-conv"] != start["extractor_digest"]
         measured = [event for event in events if event["event"] == "eval"]
         assert len(measured) == 2
         for event in measured:
-            assert event["fid"] > 0 and event["beside"]["cifar-net"] > 0 and 0 < event["mean_spread"] < 1
-            assert event["beside"]["cifar-net"] != event["fid"]
+            assert event["fid"] > 0 and event["beside"]["small-conv"] > 0 and 0 < event["mean_spread"] < 1
+            assert event["beside"]["small-conv"] != event["fid"]
 
 
 def test_the_report_shows_the_further_distance(swept):
     page = reports.write(swept, "short").read_text()
-    assert "Further distances" in page and "figure-beside-cifar10-16-unet-xs-16-cifar-net" in page
+    assert "Further distances" in page and "figure-beside-cifar10-16-unet-xs-16-small-conv" in page
     (row,) = json.loads((swept / "short" / "report" / "report.json").read_text())["beside"]
-    assert (row["extractor"], row["evaluations"], row["ended"]) == ("cifar-net", 4, 2) and -1 <= row["order"] <= 1
+    assert (row["extractor"], row["evaluations"], row["ended"]) == ("small-conv", 4, 2) and -1 <= row["order"] <= 1
     assert 0 < row["data_spread"] < 1
