@@ -185,11 +185,17 @@ def data(o: argparse.Namespace) -> int:
 
 def perf(o: argparse.Namespace) -> int:
     """Throughput of ways to compute a step, or of reading; where a suite's time went; if a recipe keeps its rule."""
+    questions = {"--preset": o.preset, "--loader": o.loader, "--suite": o.suite, "--recipe": o.recipe}
+    asked = [flag for flag, value in questions.items() if value]
+    if len(asked) > 1:
+        raise BadInput(f"{' and '.join(asked)} ask different things: give one of them")
+    if (o.seeds or o.workers) and not o.recipe:
+        raise BadInput(f"{'--seeds' if o.seeds else '--workers'} needs --recipe SUITE, whose runs it counts")
     if o.recipe:
         from bench.performance import recipe
         from bench.planning import suite_file
 
-        return recipe.show(suite_file.load(o.recipe, o.root), o.root, o.data, o.workers, o.seeds)
+        return recipe.show(suite_file.load(o.recipe, o.root), o.root, o.data, o.workers, o.seeds or len(recipe.SEEDS))
     if o.suite:
         from bench.performance import time_split
 

@@ -97,6 +97,8 @@ def test_the_version_is_that_of_the_citation_file(capsys):
         (["sample", "none-s0", "--seed", "-1"], "--seed"),
         (["export", "none-s0"], "'none-s0' is no run in runs"),
         (["perf", "--preset", "uvit-xxl"], "uvit-xxl.*choose from"),
+        (["perf", "--recipe", "smoke", "--suite", "smoke"], "--suite and --recipe ask different things"),
+        (["perf", "--seeds", "4"], "--seeds needs --recipe SUITE"),
     ],
 )
 def test_wrong_words_are_refused_in_one_line(words, message, capsys):
