@@ -103,12 +103,11 @@ def agreement(root: Path | str, suite: str) -> tuple[list[str], str]:
     found = build(read(root, suite)).reference
     if found.refused:
         return [f"reference: {found.note}"], ""
-    if found.note:
+    if not found.compared:
         return [], f"not compared with the reference: {found.note}"
     inside = found.compared - len(found.outside)
-    return list(
-        found.outside
-    ), f"{inside} of {formats.plural(found.compared, 'speedup')} within the reference's interval"
+    counted = f"{inside} of {formats.plural(found.compared, 'speedup')} within the reference's interval"
+    return list(found.outside), "; ".join(filter(None, (counted, found.note)))
 
 
 def unfinished(root: Path | str, suite: str, listing: str | None = None) -> dict[str, State]:

@@ -55,7 +55,9 @@ def agreement(report: Report) -> Agreement:
         if not low <= one.speedup <= high:
             around = f"the prediction interval [{low:.2f}, {high:.2f}] of the reference's {ratio(known.speedup)}"
             outside.append(f"{cell}: reference: {method} is at {ratio(one.speedup)}, outside {around}.")
-    return Agreement("", len(both), tuple(outside))
+    data, known_data = (one.made.get("data", "") for one in (report, reference))
+    others = f"the reference was trained on other data: {known_data}, here {data}" if data != known_data else ""
+    return Agreement(others, len(both), tuple(outside))
 
 
 def _usable(report: Report) -> dict[tuple[str, str], Comparison]:

@@ -254,7 +254,7 @@ class Growth:
 class Agreement:
     """Agreement with the committed result of this suite."""
 
-    note: str  # why nothing was compared; "" if something was
+    note: str  # why nothing was compared, or that the reference is of other data; else ""
     compared: int = 0  # number of speedups
     outside: tuple[str, ...] = ()  # a sentence per speedup outside its prediction interval
     refused: bool = False  # whether the reference is of another configuration or schema

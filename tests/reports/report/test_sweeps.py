@@ -134,6 +134,14 @@ def test_a_run_that_found_something_else_does_not(committed, tmp_path):
     assert reports.check(tmp_path / "again", "s") == []  # it is no failed check
 
 
+def test_a_reference_of_other_data_is_called_so(committed, tmp_path):
+    (told,) = (tmp_path / "reference").iterdir()
+    content = json.loads(told.read_text())
+    told.write_text(json.dumps(content | {"made": content["made"] | {"data": "0123456789ab"}}))
+    outside, counted = reports.agreement(tmp_path / "first", "s")
+    assert not outside and "; the reference was trained on other data: 0123456789ab, here " in counted
+
+
 def test_a_reference_of_another_configuration_is_refused(committed, tmp_path):
     """What has lines here ends `check` with exit code 1."""
     sweep(tmp_path / "again", seed=11, arms={"inv_sqrt2": 1.0})
