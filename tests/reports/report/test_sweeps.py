@@ -140,6 +140,9 @@ def test_a_reference_of_other_data_is_called_so(committed, tmp_path):
     told.write_text(json.dumps(content | {"made": content["made"] | {"data": "0123456789ab"}}))
     outside, counted = reports.agreement(tmp_path / "first", "s")
     assert not outside and "; the reference was trained on other data: 0123456789ab, here " in counted
+    here = reference.load("s").made | {"data": f"0123456789ab; {build(read(tmp_path / 'first', 's')).made['data']}"}
+    told.write_text(json.dumps(content | {"made": here}))  # the sweep has only one of its two datasets
+    assert reports.agreement(tmp_path / "first", "s") == ([], "3 of 3 speedups within the reference's interval")
 
 
 def test_a_reference_of_another_configuration_is_refused(committed, tmp_path):
